@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! One function per request: read the structure once, check it, do it, write it back.
+
+use core::time::Duration;
+
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+use crate::device::TAPS;
+use crate::reclaim::Cause;
+use crate::rings::cells_wanted;
+use crate::session::Session;
+use crate::sys::chardev::write_user;
+use crate::sys::chardev::Request;
+use crate::sys::netdev::Namespace;
+use crate::sys::netdev::Rtnl;
+use crate::sys::task::may_administer;
+use crate::tap::Options;
+use crate::uapi;
+use crate::uapi::ioctl;
+use crate::uapi::ioctl::request;
+use crate::uapi::tap::Gso;
+use crate::uapi::tap::Mode;
+use crate::uapi::tap::OnExit;
+use crate::uapi::tap::OnFull;
+use crate::uapi::tap::MAX_BYTES_DEFAULT;
+use crate::uapi::tap::RING_DEFAULT;
+use crate::uapi::tap::RING_MAX;
+use crate::uapi::tap::TAPS_MAX;
+
+const INFO: u32 = request(ioctl::INFO, 0);
+const MAP: u32 = request(ioctl::MAP, 0);
+const UNMAP: u32 = ioctl::request_unmap();
+const PULL: u32 = request(ioctl::PULL, 0);
+const PUSH: u32 = request(ioctl::PUSH, 0);
+const TAP: u32 = request(ioctl::TAP, 0);
+const UNTAP: u32 = request(ioctl::UNTAP, 0);
+const QUERY: u32 = request(ioctl::QUERY, 0);
+
+/// Does what a program asks of its session.
+pub(crate) fn on_session(session: &Arc<Session>, request: &Request) -> Result {
+    match request.number() {
+        INFO => info(session, request),
+        MAP => map(session, request),
+        UNMAP => session.unmap(),
+        PULL => pull(session, request),
+        PUSH => push(session, request),
+        TAP => tap(session, request),
+        UNTAP => untap(session, request),
+        QUERY => query(session, request),
+        _ => Err(ENOTTY),
+    }
+}
+
+/// `EPROTO`, for which 7.2 has no name.
+fn newer_program() -> Error {
+    Error::from_errno(-71)
+}
+
+/// `EOPNOTSUPP`, for which 7.2 has no name.
+fn not_ethernet() -> Error {
+    Error::from_errno(-95)
+}
+
+fn info(session: &Session, request: &Request) -> Result {
+    let asked: ioctl::Info = request.read()?;
+    if asked.abi_version > uapi::ABI_VERSION {
+        return Err(newer_program());
+    }
+    let limits = &session.registry.limits;
+    request.write(&ioctl::Info {
+        abi_version: uapi::ABI_VERSION,
+        session: session.serving.id,
+        features: uapi::FEATURES,
+        mbuf_size: limits.mbuf_size,
+        mbufs: limits.mbufs,
+        alpha_min_us: limits.alpha_min_us,
+        alpha_max_us: limits.alpha_max_us,
+        ring_max: RING_MAX,
+        taps_max: TAPS_MAX,
+        reserved: [0; 4],
+    })
+}
+
+fn map(session: &Session, request: &Request) -> Result {
+    let mut ask: ioctl::Map = request.read()?;
+    if ask.flags != 0 || ask.group != [0; 32] || ask.reserved != [0; 4] {
+        return Err(EINVAL);
+    }
+    // Whoever maps the region sees every packet in it.
+    if !may_administer() {
+        return Err(EPERM);
+    }
+    session.map(&mut ask)?;
+    request.write(&ask).inspect_err(|_| {
+        let _ = session.unmap();
+    })
+}
+
+fn timeout(us: u64) -> Option<Duration> {
+    (us != 0).then(|| Duration::from_micros(us))
+}
+
+fn pull(session: &Session, request: &Request) -> Result {
+    let ask: ioctl::Pull = request.read()?;
+    if ask.reserved != 0 {
+        return Err(EINVAL);
+    }
+    let serving = &session.serving;
+    if serving.with(|state| state.supply.is_none()) {
+        return Err(ENXIO);
+    }
+    match ask.n {
+        0 => serving.wait_for_packet(timeout(ask.timeout_us)),
+        n => serving.pull(n, timeout(ask.timeout_us)),
+    }
+}
+
+fn push(session: &Session, request: &Request) -> Result {
+    let ask: ioctl::Push = request.read()?;
+    if ask.tap == -1 {
+        return session.serving.push_dealloc();
+    }
+    let tap = TAPS.content_of(ask.tap)?;
+    if !Arc::ptr_eq(&tap.serving, &session.serving) {
+        return Err(EBADF);
+    }
+    session
+        .serving
+        .push(tap.place, tap.tap.label.id, ask.n, timeout(ask.timeout_us))
+}
+
+fn tap(session: &Session, request: &Request) -> Result {
+    let mut ask: ioctl::Tap = request.read()?;
+    if ask.flags != 0 || ask.pad != 0 || ask.reserved != [0; 8] {
+        return Err(EINVAL);
+    }
+    let options = Options {
+        mode: Mode::from_raw(ask.mode).ok_or(EINVAL)?,
+        on_full: OnFull::from_raw(ask.on_full).ok_or(EINVAL)?,
+        on_exit: OnExit::from_raw(ask.on_exit).ok_or(EINVAL)?,
+        gso: Gso::from_raw(ask.gso).ok_or(EINVAL)?,
+        snaplen: if ask.snaplen == 0 { u32::MAX } else { ask.snaplen },
+        max_bytes: if ask.max_bytes == 0 { MAX_BYTES_DEFAULT } else { ask.max_bytes },
+        ring_cells: cells_wanted(ask.ring_cells, RING_DEFAULT)?,
+    };
+    let namespace = Namespace::of(ask.netns)?;
+    if !namespace.may_administer() {
+        return Err(EPERM);
+    }
+    let device = namespace.device(&ask.ifname)?;
+    if !device.is_ethernet() {
+        return Err(not_ethernet());
+    }
+    let content = session.tap(device, options, &mut ask)?;
+    // From here on dropping the file ends the tap; before, nobody but us knows of it.
+    let file = match TAPS.anonymous(c"[nettap]", Arc::clone(&content)) {
+        Ok(file) => file,
+        Err(e) => {
+            content.end();
+            return Err(e);
+        }
+    };
+    ask.fd = file.fd() as i32;
+    request.write(&ask)?;
+    file.install();
+    Ok(())
+}
+
+fn untap(session: &Session, request: &Request) -> Result {
+    let ask: ioctl::Untap = request.read()?;
+    if ask.reserved != 0 {
+        return Err(EINVAL);
+    }
+    let rtnl = Rtnl::lock();
+    session.registry.end_tap(ask.id, true, Cause::Untap, &rtnl)
+}
+
+fn query(session: &Session, request: &Request) -> Result {
+    let mut ask: ioctl::Query = request.read()?;
+    let registry = &session.registry;
+    let size = ask.record_size as usize;
+    if !(8..=4096).contains(&size) {
+        return Err(EINVAL);
+    }
+    let (room, mut from, mut written) = (ask.count, ask.from_id, 0u32);
+    // One record at a time: nothing may be locked while the program's memory is written.
+    while written < room {
+        let at = (written as usize)
+            .checked_mul(size)
+            .and_then(|offset| (ask.records as usize).checked_add(offset))
+            .ok_or(EFAULT)?;
+        let id = match ask.kind {
+            ioctl::QUERY_REGION if written == 0 => {
+                write_user(at, &registry.region_stats(), size)?;
+                u32::MAX
+            }
+            ioctl::QUERY_REGION => break,
+            ioctl::QUERY_SESSIONS => {
+                let Some(record) = registry.session_stats(from) else { break };
+                write_user(at, &record, size)?;
+                record.id
+            }
+            ioctl::QUERY_TAPS | ioctl::QUERY_ENDED => {
+                let record = if ask.kind == ioctl::QUERY_TAPS {
+                    registry.tap_stats(from)
+                } else {
+                    registry.ended_stats(from)
+                };
+                let Some(record) = record else { break };
+                write_user(at, &record, size)?;
+                record.id
+            }
+            _ => return Err(EINVAL),
+        };
+        written = written.wrapping_add(1);
+        let Some(next) = id.checked_add(1) else { break };
+        from = next;
+    }
+    ask.count = written;
+    request.write(&ask)
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The way up: packet → mbufs → detour ring → whoever sleeps on it.
+//!
+//! Softirq, or bottom halves off; RCU read side. Nothing sleeps, and what is taken is given back on
+//! every exit: an mbuf by the drop of its [`Chain`](crate::region::Chain), a booked cell by padding.
+
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+use crate::region::Chain;
+use crate::serve::Serving;
+use crate::stats::Miss;
+use crate::sys::hook::OnPacket;
+use crate::sys::hook::Verdict;
+use crate::sys::hook::Way;
+use crate::sys::skb::Description;
+use crate::sys::skb::Skb;
+use crate::tap::Tap;
+use crate::uapi::mbuf::DATA_OFFSET;
+use crate::uapi::mbuf::MBUF_SNAPPED;
+use crate::uapi::mbuf::NO_MBUF;
+use crate::uapi::tap::Gso;
+use crate::uapi::tap::Mode;
+use crate::uapi::tap::OnFull;
+use crate::uapi::tap::CHAIN_MAX;
+
+/// A tap as the hook sees it: with whom it is served.
+pub(crate) struct Inlet {
+    pub(crate) tap: Arc<Tap>,
+    pub(crate) serving: Arc<Serving>,
+}
+
+/// A packet that was not detoured comes back with the reason; no reason: the tap has ended.
+struct Missed {
+    skb: Option<Skb>,
+    miss: Option<Miss>,
+}
+
+impl OnPacket for Inlet {
+    fn on_packet(&self, skb: Skb, way: Way) -> Verdict {
+        let tap = &*self.tap;
+        if tap.options.mode == Mode::Bypass && way == Way::Sent {
+            tap.cut_off.add(1);
+            return Verdict::Drop(skb);
+        }
+        let verdict = if tap.options.gso == Gso::Segment && skb.is_gso() {
+            self.detour_segments(skb, way)
+        } else {
+            match detour(tap, skb, way) {
+                Ok(()) => Verdict::Stolen,
+                Err(missed) => self.missed(missed),
+            }
+        };
+        self.serving.kick();
+        verdict
+    }
+}
+
+impl Inlet {
+    /// Each piece is a packet of its own: those that find no room go their way by themselves.
+    fn detour_segments(&self, skb: Skb, way: Way) -> Verdict {
+        let segments = match skb.segment(way) {
+            Ok(segments) => segments,
+            Err(skb) => return self.missed(Missed { skb: Some(skb), miss: Some(Miss::Other) }),
+        };
+        for segment in segments {
+            let Err(missed) = detour(&self.tap, segment, way) else {
+                continue;
+            };
+            if let Verdict::Pass(skb) = self.missed(missed) {
+                match way {
+                    Way::Received => skb.deliver_input(),
+                    Way::Sent => skb.deliver_output(),
+                };
+            }
+        }
+        Verdict::Stolen
+    }
+
+    /// The `on_full` policy.
+    fn missed(&self, missed: Missed) -> Verdict {
+        let tap = &*self.tap;
+        match (missed.miss, missed.skb) {
+            (None, Some(skb)) => Verdict::Pass(skb),
+            (Some(miss), Some(skb)) if tap.options.on_full == OnFull::Pass => {
+                tap.passed.count(miss);
+                Verdict::Pass(skb)
+            }
+            (Some(miss), Some(skb)) => {
+                tap.dropped.count(miss);
+                Verdict::Drop(skb)
+            }
+            (miss, None) => {
+                tap.dropped.count(miss.unwrap_or(Miss::Other));
+                Verdict::Stolen
+            }
+        }
+    }
+}
+
+fn detour(tap: &Tap, skb: Skb, way: Way) -> Result<(), Missed> {
+    let miss = |skb, miss| Missed { skb: Some(skb), miss: Some(miss) };
+    let seen = skb.describe(way);
+    if seen.is_unreadable() {
+        return Err(miss(skb, Miss::Other));
+    }
+    let capacity = tap.region.capacity();
+    let wanted = seen.wire_len().min(tap.options.snaplen);
+    let count = tap.region.mbufs_for(wanted).clamp(1, CHAIN_MAX);
+    let Some(chain) = tap.region.take(count) else {
+        return Err(miss(skb, Miss::Mbufs));
+    };
+    let (truesize, wire, gso) = (seen.truesize(), seen.wire_len(), seen.is_gso());
+    let booked = match tap.book(truesize, wire, gso) {
+        Some(Ok(booked)) => booked,
+        Some(Err(why)) => return Err(miss(skb, why)),
+        None => return Err(Missed { skb: Some(skb), miss: None }),
+    };
+    let give_up = || {
+        tap.detour.cells().pad(booked.position);
+        tap.unbook(truesize, wire, gso);
+    };
+
+    let copied = wanted.min(capacity.wrapping_mul(count));
+    if copy(tap, &skb, way, &seen, &chain, copied).is_err() {
+        give_up();
+        return Err(miss(skb, Miss::Other));
+    }
+    let Some(skb) = skb.keep() else {
+        give_up();
+        return Err(Missed { skb: None, miss: Some(Miss::Other) });
+    };
+    let entry = chain.detour(tap.label.id, skb, truesize, booked.number);
+    tap.detour.cells().fill(booked.position, entry);
+    Ok(())
+}
+
+/// Copies the first `copied` bytes of the frame into the chain and writes the headers.
+fn copy(
+    tap: &Tap,
+    skb: &Skb,
+    way: Way,
+    seen: &Description,
+    chain: &Chain<'_>,
+    copied: u32,
+) -> Result {
+    let region = &*tap.region;
+    let capacity = region.capacity();
+    let mut header = seen.header(way);
+    header.holder = tap.label.pid;
+    header.ifindex = tap.label.ifindex;
+    header.packet_len = copied;
+    header.offset = DATA_OFFSET as u16;
+    if copied < seen.wire_len() {
+        header.flags |= MBUF_SNAPPED;
+    }
+    let mut done = 0u32;
+    let mut indices = chain.indices().peekable();
+    while let Some(index) = indices.next() {
+        let len = copied.wrapping_sub(done).min(capacity);
+        let to = region.offset(index).wrapping_add(DATA_OFFSET as usize);
+        skb.copy_out(seen.mac_len(), done, region.pages(), to, len)?;
+        header.len = len as u16;
+        header.next = indices.peek().copied().unwrap_or(NO_MBUF);
+        region.write_header(index, &header);
+        chain.set_len(index, len);
+        done = done.wrapping_add(len);
+    }
+    Ok(())
+}

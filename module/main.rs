@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! NetTap: packets of an interface detour through a program and revert into the host or out of the
+//! interface, over rings in shared memory.
+//!
+//! This file says what there is and in which order it comes and goes. The road of a packet:
+//! `sys/hook` → `detour` → (program) → `serve` → `revert` → host or interface; `reclaim` is the road
+//! of those whose program does not send them back.
+
+#![deny(unsafe_code)]
+
+use core::borrow::Borrow;
+
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+mod control;
+mod detour;
+mod device;
+mod reclaim;
+mod region;
+mod registry;
+mod revert;
+mod rings;
+mod serve;
+mod session;
+mod stats;
+mod sys;
+mod tap;
+
+/// The border between kernel and program, shared with the library.
+#[path = "../uapi/src/lib.rs"]
+#[allow(dead_code)]
+pub mod uapi;
+
+use registry::Limits;
+use registry::Registry;
+use session::Session;
+use sys::chardev::DeviceNode;
+use sys::netdev::Notifier;
+
+/// Fields go in order: first nobody can open a session, then nobody tells of interfaces, then the
+/// registry and with it the region. Files hold the module, so there are no sessions by then.
+struct NetTap {
+    _node: DeviceNode<Registry>,
+    _notifier: Notifier<Registry>,
+}
+
+module! {
+    type: NetTap,
+    name: "nettap",
+    authors: ["The NetTap authors"],
+    description: "Packets detour through a program and revert",
+    license: "GPL",
+    params: {
+        mbuf_size: u32 {
+            default: 2048,
+            description: "Size of an mbuf in bytes, a power of two from 512 to 32768",
+        },
+        mbufs: u32 {
+            default: 4096,
+            description: "Mbufs of the default region, allocated at the first mbuf_map",
+        },
+        alpha_min_us: u32 {
+            default: 50,
+            description: "Shortest time between two rounds of serving while packets are out, in microseconds",
+        },
+        alpha_max_us: u32 {
+            default: 1000,
+            description: "Longest time between two rounds of serving while packets are out, in microseconds",
+        },
+    },
+}
+
+/// The value of a parameter, which 7.2 lends and 7.3 gives.
+fn parameter(value: impl Borrow<u32>) -> u32 {
+    *value.borrow()
+}
+
+impl kernel::Module for NetTap {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        let limits = Limits::new(
+            parameter(module_parameters::mbuf_size.value()),
+            parameter(module_parameters::mbufs.value()),
+            parameter(module_parameters::alpha_min_us.value()),
+            parameter(module_parameters::alpha_max_us.value()),
+        )
+        .inspect_err(|_| {
+            pr_err!("parameters out of range: see modinfo nettap for what each may be\n");
+        })?;
+        let registry = Registry::new(limits)?;
+        let notifier = Notifier::register(Arc::clone(&registry))?;
+        let node = DeviceNode::register::<Session>(c"nettap", &device::SESSIONS, registry)?;
+        Ok(Self {
+            _node: node,
+            _notifier: notifier,
+        })
+    }
+}

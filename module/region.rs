@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The region: its mbufs, and the kernel's own account of who holds each.
+//!
+//! This is the only file where an mbuf changes its holder. Programs see the mbufs and write what they
+//! like into them; the account is kernel memory that they never see. It holds for every mbuf one
+//! word of state, owner and generation, which changes by compare-and-exchange: of two that want to
+//! take an mbuf back at once, by whatever rings, one gets it.
+//!
+//! ```text
+//!                take                 Chain::detour
+//!   Free ----------------> Kernel ------------------> Detoured (owner: tap) ----+
+//!     ^                     | ^ |     Chain::allocate                           |
+//!     |      Chain's drop   | | +-------------------> Allocated (owner: session)+
+//!     +---------------------+ +------------------------- claim, reclaim --------+
+//! ```
+//!
+//! The other mbufs of a chain that the kernel made are *Chained* while its first is Detoured; they
+//! have no name of their own for programs. An mbuf that the kernel hands out gets the next generation,
+//! so a name from an earlier use is recognised as stale.
+//!
+//! Locks: the free list's spinlock is innermost; bottom halves are off around it.
+
+use kernel::alloc::KVVec;
+use kernel::new_spinlock;
+use kernel::prelude::*;
+use kernel::sync::atomic::Acquire;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Full;
+use kernel::sync::atomic::Relaxed;
+use kernel::sync::atomic::Release;
+use kernel::sync::Arc;
+use kernel::sync::SpinLock;
+
+use crate::stats::Counter;
+use crate::sys::pages::SharedPages;
+use crate::sys::skb::Skb;
+use crate::sys::skb::SkbSlot;
+use crate::sys::task::BottomHalvesOff;
+use crate::uapi::ioctl::RegionStats;
+use crate::uapi::mbuf::Header;
+use crate::uapi::mbuf::DATA_OFFSET;
+use crate::uapi::mbuf::MBUFS_MAX;
+use crate::uapi::mbuf::MBUF_SIZE_MAX;
+use crate::uapi::mbuf::MBUF_SIZE_MIN;
+use crate::uapi::mbuf::NO_MBUF;
+use crate::uapi::ring::Entry;
+
+/// Who holds an mbuf.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Holder {
+    /// Nobody.
+    Free,
+    /// The kernel: being filled, or being taken back.
+    Kernel,
+    /// A tap: in its detour ring, or with its program. First of its packet.
+    Detoured(u32),
+    /// A tap: not the first of its packet.
+    Chained(u32),
+    /// A session: in its alloc ring, or with its program.
+    Allocated(u32),
+}
+
+/// The word of an mbuf: holder and generation in 64 bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Word(u64);
+
+impl Word {
+    const STATES: [fn(u32) -> Holder; 5] = [
+        |_| Holder::Free,
+        |_| Holder::Kernel,
+        Holder::Detoured,
+        Holder::Chained,
+        Holder::Allocated,
+    ];
+
+    fn new(holder: Holder, generation: u16) -> Self {
+        let (state, owner) = match holder {
+            Holder::Free => (0u64, 0),
+            Holder::Kernel => (1, 0),
+            Holder::Detoured(tap) => (2, tap),
+            Holder::Chained(tap) => (3, tap),
+            Holder::Allocated(session) => (4, session),
+        };
+        Self(state | u64::from(generation).wrapping_shl(16) | u64::from(owner).wrapping_shl(32))
+    }
+
+    fn holder(self) -> Holder {
+        let owner = self.0.wrapping_shr(32) as u32;
+        Self::STATES
+            .get((self.0 & 0xff) as usize)
+            .map_or(Holder::Free, |make| make(owner))
+    }
+
+    fn generation(self) -> u16 {
+        self.0.wrapping_shr(16) as u16
+    }
+}
+
+/// The kernel's account of one mbuf.
+struct Slot {
+    word: Atomic<u64>,
+    /// The next free mbuf, or the next of the chain.
+    next: Atomic<u32>,
+    /// Bytes that the kernel put into it.
+    len: Atomic<u32>,
+    /// Of the first of a detoured packet: mbufs of it.
+    count: Atomic<u32>,
+    /// Of the first of a detoured packet: memory that the packet holds.
+    truesize: Atomic<u32>,
+    /// Of the first of a detoured packet: its place in the order of detours.
+    number: Atomic<u64>,
+    /// Of the first of a detoured packet: the packet.
+    skb: SkbSlot,
+}
+
+impl Slot {
+    const fn new() -> Self {
+        Self {
+            word: Atomic::new(0),
+            next: Atomic::new(NO_MBUF),
+            len: Atomic::new(0),
+            count: Atomic::new(0),
+            truesize: Atomic::new(0),
+            number: Atomic::new(0),
+            skb: SkbSlot::new(),
+        }
+    }
+
+    fn word(&self) -> Word {
+        Word(self.word.load(Acquire))
+    }
+}
+
+/// Free mbufs, last in first out: the one that is warm in the cache goes out next.
+struct FreeList {
+    head: u32,
+    count: u32,
+}
+
+/// Why an entry of a ring was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refusal {
+    /// No such mbuf.
+    Index,
+    /// Not with who gave it.
+    Holder,
+    /// With who gave it, but in another use of it.
+    Generation,
+}
+
+/// A region of mbufs.
+#[pin_data]
+pub(crate) struct Region {
+    pages: SharedPages,
+    mbuf_size: u32,
+    slots: KVVec<Slot>,
+    #[pin]
+    free: SpinLock<FreeList>,
+    reclaimed: Counter,
+}
+
+impl Region {
+    /// A region, all of it free. `EINVAL`: sizes out of range.
+    pub(crate) fn new(mbuf_size: u32, mbufs: u32) -> Result<Arc<Self>> {
+        if !sizes_are_possible(mbuf_size, mbufs) {
+            return Err(EINVAL);
+        }
+        let bytes = (mbuf_size as usize).checked_mul(mbufs as usize).ok_or(EINVAL)?;
+        let pages = SharedPages::new(bytes)?;
+        let mut slots = KVVec::with_capacity(mbufs as usize, GFP_KERNEL)?;
+        for index in 0..mbufs {
+            let slot = Slot::new();
+            let next = index.wrapping_add(1);
+            slot.next
+                .store(if next < mbufs { next } else { NO_MBUF }, Relaxed);
+            slots.push(slot, GFP_KERNEL)?;
+        }
+        Arc::pin_init(
+            pin_init!(Self {
+                pages,
+                mbuf_size,
+                slots,
+                free <- new_spinlock!(FreeList { head: 0, count: mbufs }, "nettap_free"),
+                reclaimed: Counter::new(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The memory.
+    pub(crate) fn pages(&self) -> &SharedPages {
+        &self.pages
+    }
+
+    /// Size of an mbuf.
+    pub(crate) fn mbuf_size(&self) -> u32 {
+        self.mbuf_size
+    }
+
+    /// Mbufs in all.
+    pub(crate) fn mbufs(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// Bytes of a packet that the kernel puts into one mbuf.
+    pub(crate) fn capacity(&self) -> u32 {
+        self.mbuf_size.wrapping_sub(DATA_OFFSET)
+    }
+
+    /// Mbufs that a packet of so many bytes fills.
+    pub(crate) fn mbufs_for(&self, bytes: u32) -> u32 {
+        let capacity = self.capacity();
+        let more = bytes.saturating_add(capacity.wrapping_sub(1));
+        more.checked_div(capacity).unwrap_or(0)
+    }
+
+    /// Where an mbuf lies in the memory.
+    pub(crate) fn offset(&self, index: u32) -> usize {
+        (index as usize).wrapping_mul(self.mbuf_size as usize)
+    }
+
+    /// Copies the header of an mbuf out: once, so that what is checked is what is used.
+    pub(crate) fn read_header(&self, index: u32) -> Option<Header> {
+        self.pages.read_header(self.offset(index))
+    }
+
+    /// Writes the header of an mbuf.
+    pub(crate) fn write_header(&self, index: u32, header: &Header) {
+        self.pages.write_header(self.offset(index), header);
+    }
+
+    /// Free mbufs now.
+    pub(crate) fn free_count(&self) -> u32 {
+        let _bh = BottomHalvesOff::new();
+        self.free.lock().count
+    }
+
+    /// Takes `count` mbufs for the kernel, linked, or none. Never waits. Bottom halves are off.
+    pub(crate) fn take(&self, count: u32) -> Option<Chain<'_>> {
+        let mut free = self.free.lock();
+        if count == 0 || free.count < count {
+            return None;
+        }
+        let head = free.head;
+        let mut last = head;
+        for _ in 0..count {
+            let slot = self.slots.get(free.head as usize)?;
+            let generation = slot.word().generation();
+            slot.word
+                .store(Word::new(Holder::Kernel, generation).0, Relaxed);
+            last = free.head;
+            free.head = slot.next.load(Relaxed);
+            free.count = free.count.wrapping_sub(1);
+        }
+        drop(free);
+        self.link(last, NO_MBUF);
+        Some(Chain {
+            region: self,
+            head,
+            count,
+        })
+    }
+
+    fn link(&self, from: u32, to: u32) {
+        if let Some(slot) = self.slots.get(from as usize) {
+            slot.next.store(to, Relaxed);
+        }
+    }
+
+    fn next(&self, index: u32) -> u32 {
+        self.slots
+            .get(index as usize)
+            .map_or(NO_MBUF, |slot| slot.next.load(Relaxed))
+    }
+
+    /// Takes back what a ring's entry names, if `may` says that its giver holds it.
+    pub(crate) fn claim(
+        &self,
+        entry: Entry,
+        may: impl Fn(Holder) -> bool,
+    ) -> Result<Claim<'_>, Refusal> {
+        let slot = self.slots.get(entry.index as usize).ok_or(Refusal::Index)?;
+        let word = slot.word();
+        if !may(word.holder()) {
+            return Err(Refusal::Holder);
+        }
+        if word.generation() != entry.generation {
+            return Err(Refusal::Generation);
+        }
+        // Somebody else was quicker: then it is no longer the giver's.
+        self.seize(entry.index, slot, word).ok_or(Refusal::Holder)
+    }
+
+    /// Takes back mbuf `index` whatever its generation, if `may` says so: for chains that programs
+    /// made, and for reclaim.
+    pub(crate) fn reclaim(&self, index: u32, may: impl Fn(Holder) -> bool) -> Option<Claim<'_>> {
+        let slot = self.slots.get(index as usize)?;
+        let word = slot.word();
+        if !may(word.holder()) {
+            return None;
+        }
+        self.seize(index, slot, word)
+    }
+
+    /// Counts mbufs that were taken back from who did not give them.
+    pub(crate) fn count_reclaimed(&self, n: u32) {
+        self.reclaimed.add(u64::from(n));
+    }
+
+    fn seize(&self, index: u32, slot: &Slot, word: Word) -> Option<Claim<'_>> {
+        let mine = Word::new(Holder::Kernel, word.generation());
+        slot.word.cmpxchg(word.0, mine.0, Full).ok()?;
+        match word.holder() {
+            Holder::Detoured(tap) => {
+                let chain = Chain {
+                    region: self,
+                    head: index,
+                    count: slot.count.load(Relaxed),
+                };
+                let packet = slot.skb.take()?;
+                Some(Claim::Packet(Packet {
+                    tap,
+                    skb: packet,
+                    truesize: slot.truesize.load(Relaxed),
+                    number: slot.number.load(Relaxed),
+                    chain,
+                }))
+            }
+            _ => {
+                self.link(index, NO_MBUF);
+                Some(Claim::Buffer(Chain {
+                    region: self,
+                    head: index,
+                    count: 1,
+                }))
+            }
+        }
+    }
+
+    /// How many mbufs each kind of holder has.
+    pub(crate) fn census(&self, stats: &mut RegionStats) {
+        stats.mbuf_size = self.mbuf_size;
+        stats.mbufs = self.mbufs();
+        stats.reclaimed = self.reclaimed.get();
+        for slot in self.slots.iter() {
+            let count = match slot.word().holder() {
+                Holder::Free => &mut stats.free,
+                Holder::Kernel => &mut stats.kernel,
+                Holder::Detoured(_) | Holder::Chained(_) => &mut stats.detoured,
+                Holder::Allocated(_) => &mut stats.allocated,
+            };
+            *count = count.wrapping_add(1);
+        }
+    }
+
+    /// How many mbufs have this holder.
+    pub(crate) fn count_held(&self, holder: Holder) -> u64 {
+        let held = self.slots.iter().filter(|s| s.word().holder() == holder);
+        held.fold(0u64, |n, _| n.wrapping_add(1))
+    }
+}
+
+/// Whether a region can be made so.
+pub(crate) fn sizes_are_possible(mbuf_size: u32, mbufs: u32) -> bool {
+    mbuf_size.is_power_of_two()
+        && (MBUF_SIZE_MIN..=MBUF_SIZE_MAX).contains(&mbuf_size)
+        && (1..=MBUFS_MAX).contains(&mbufs)
+}
+
+/// What was taken back.
+pub(crate) enum Claim<'a> {
+    /// A detoured packet.
+    Packet(Packet<'a>),
+    /// An mbuf for a new packet.
+    Buffer(Chain<'a>),
+}
+
+/// A detoured packet that the kernel has again.
+pub(crate) struct Packet<'a> {
+    /// Its tap.
+    pub(crate) tap: u32,
+    /// The packet, as it was.
+    pub(crate) skb: Skb,
+    /// Memory that it holds.
+    pub(crate) truesize: u32,
+    /// Its place in the order of detours.
+    pub(crate) number: u64,
+    /// The mbufs that its bytes were copied into.
+    pub(crate) chain: Chain<'a>,
+}
+
+/// Mbufs in the kernel's hands; dropped, they are free.
+pub(crate) struct Chain<'a> {
+    region: &'a Region,
+    head: u32,
+    count: u32,
+}
+
+impl<'a> Chain<'a> {
+    /// The first.
+    pub(crate) fn head(&self) -> u32 {
+        self.head
+    }
+
+    /// How many.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Their indices, in order.
+    pub(crate) fn indices(&self) -> impl Iterator<Item = u32> + 'a {
+        let region = self.region;
+        let mut index = self.head;
+        (0..self.count).map(move |_| {
+            let this = index;
+            index = region.next(this);
+            this
+        })
+    }
+
+    /// Remembers how many bytes the kernel put into one of them.
+    pub(crate) fn set_len(&self, index: u32, len: u32) {
+        if let Some(slot) = self.region.slots.get(index as usize) {
+            slot.len.store(len, Relaxed);
+        }
+    }
+
+    /// How many bytes the kernel put into one of them.
+    pub(crate) fn len(&self, index: u32) -> u32 {
+        let slot = self.region.slots.get(index as usize);
+        slot.map_or(0, |slot| slot.len.load(Relaxed))
+    }
+
+    /// Hands a detoured packet to a tap; the name that its ring shall carry.
+    pub(crate) fn detour(self, tap: u32, skb: Skb, truesize: u32, number: u64) -> Entry {
+        for index in self.indices().skip(1) {
+            self.give(index, Holder::Chained(tap));
+        }
+        if let Some(slot) = self.region.slots.get(self.head as usize) {
+            slot.count.store(self.count, Relaxed);
+            slot.truesize.store(truesize, Relaxed);
+            slot.number.store(number, Relaxed);
+            slot.skb.put(skb);
+        }
+        self.hand_over(Holder::Detoured(tap))
+    }
+
+    /// Hands one mbuf to a session; the name that its ring shall carry.
+    pub(crate) fn allocate(self, session: u32) -> Entry {
+        self.hand_over(Holder::Allocated(session))
+    }
+
+    fn hand_over(self, holder: Holder) -> Entry {
+        let entry = Entry {
+            index: self.head,
+            generation: self.give(self.head, holder),
+            flags: 0,
+        };
+        core::mem::forget(self);
+        entry
+    }
+
+    /// Release: whoever finds the new holder finds what was stored before.
+    fn give(&self, index: u32, holder: Holder) -> u16 {
+        let Some(slot) = self.region.slots.get(index as usize) else {
+            return 0;
+        };
+        let generation = slot.word().generation().wrapping_add(1);
+        slot.word.store(Word::new(holder, generation).0, Release);
+        generation
+    }
+}
+
+impl Drop for Chain<'_> {
+    fn drop(&mut self) {
+        let region = self.region;
+        let mut last = self.head;
+        for index in self.indices() {
+            if let Some(slot) = region.slots.get(index as usize) {
+                let generation = slot.word().generation();
+                slot.word
+                    .store(Word::new(Holder::Free, generation).0, Relaxed);
+            }
+            last = index;
+        }
+        let _bh = BottomHalvesOff::new();
+        let mut free = region.free.lock();
+        region.link(last, free.head);
+        free.head = self.head;
+        free.count = free.count.wrapping_add(self.count);
+    }
+}

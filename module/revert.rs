@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The way back of one packet: from what the kernel took back to what can be delivered.
+//!
+//! A packet that reverts as it was is not looked at. A changed one is brought into line with its
+//! mbufs: each header is copied out once, the copy is checked, and the bytes are copied once. A new
+//! one is made. Softirq, under the session's lock; nothing sleeps.
+
+use kernel::prelude::*;
+
+use crate::region::Chain;
+use crate::region::Claim;
+use crate::region::Holder;
+use crate::region::Region;
+use crate::stats::Flaw;
+use crate::sys::hook::Way;
+use crate::sys::netdev::Device;
+use crate::sys::skb::Offload;
+use crate::sys::skb::Skb;
+use crate::uapi::mbuf::Header;
+use crate::uapi::mbuf::Window;
+use crate::uapi::mbuf::DATA_OFFSET;
+use crate::uapi::mbuf::GSO_NONE;
+use crate::uapi::mbuf::NO_MBUF;
+use crate::uapi::tap::Mode;
+use crate::uapi::tap::CHAIN_MAX;
+
+/// Longest frame that a program can make.
+const FRAME_MAX: u32 = 65535 + 14;
+/// Shortest frame: an Ethernet header.
+const FRAME_MIN: u32 = 14;
+
+/// Where a packet goes when it leaves our hands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outlet {
+    /// The host's network layer, as received.
+    Input,
+    /// The interface.
+    Output,
+    /// Nowhere.
+    Drop,
+}
+
+/// The way that the packets of a tap were going.
+pub(crate) fn way_of(mode: Mode) -> Way {
+    match mode {
+        Mode::Input | Mode::Bypass => Way::Received,
+        Mode::Output => Way::Sent,
+    }
+}
+
+/// The outlet of the revert ring of a tap.
+pub(crate) fn outlet_of(mode: Mode) -> Outlet {
+    match mode {
+        Mode::Input => Outlet::Input,
+        Mode::Output | Mode::Bypass => Outlet::Output,
+    }
+}
+
+/// Brings a kept packet into line with its mbufs. It is at its stand before and after.
+pub(crate) fn apply_changes(
+    region: &Region,
+    chain: &Chain<'_>,
+    skb: &mut Skb,
+    way: Way,
+    home: &Device,
+) -> Result<(), Flaw> {
+    let seen = skb.describe(way);
+    let gso = seen.is_gso();
+    let mut windows = [None::<(u32, Window)>; CHAIN_MAX as usize];
+    let mut first = Header::default();
+    let (mut copied, mut total) = (0u32, 0u32);
+    let (mut head, mut tail) = (0i32, 0i32);
+    let last = chain.count().wrapping_sub(1);
+    for ((nth, index), place) in (0u32..).zip(chain.indices()).zip(windows.iter_mut()) {
+        let header = region.read_header(index).ok_or(Flaw::Shape)?;
+        let window =
+            Window::of(header.offset, header.len, region.mbuf_size()).ok_or(Flaw::Shape)?;
+        let len = chain.len(index);
+        let grown_at_head = (DATA_OFFSET as i32).wrapping_sub(window.offset() as i32);
+        let grown_at_tail =
+            (window.end() as i32).wrapping_sub(DATA_OFFSET.wrapping_add(len) as i32);
+        if nth == 0 {
+            first = header;
+            head = grown_at_head;
+        } else if grown_at_head != 0 {
+            return Err(Flaw::Shape);
+        }
+        if nth == last {
+            tail = grown_at_tail;
+        } else if grown_at_tail != 0 {
+            return Err(Flaw::Shape);
+        }
+        copied = copied.wrapping_add(len);
+        total = total.wrapping_add(window.len());
+        *place = Some((index, window));
+    }
+    let offload = Offload::of(&first).ok_or(Flaw::Offload)?;
+    let snapped = copied < seen.wire_len();
+    if total < FRAME_MIN {
+        return Err(Flaw::Shape);
+    }
+    if (gso && (head != 0 || tail != 0)) || (snapped && tail != 0) {
+        return Err(Flaw::Change);
+    }
+
+    skb.at_mac(way);
+    if head != 0 || tail != 0 {
+        skb.resize(head, tail).map_err(flaw_of)?;
+        if way == Way::Sent && !skb.fits(home) {
+            return Err(Flaw::Change);
+        }
+    }
+    let mut done = 0u32;
+    for (index, window) in windows.iter().flatten() {
+        let from = region.offset(*index).wrapping_add(window.offset() as usize);
+        skb.write_back(done, region.pages(), from, window.len())
+            .map_err(flaw_of)?;
+        done = done.wrapping_add(window.len());
+    }
+    skb.settle(&offload, head != 0)
+        .map_err(|_| Flaw::Offload)?;
+    if way == Way::Received {
+        skb.at_network(home);
+    }
+    Ok(())
+}
+
+/// Readies a kept packet for a tap that is not its own.
+pub(crate) fn cross(
+    skb: &mut Skb,
+    way: Way,
+    outlet: Outlet,
+    device: &Device,
+) -> Result<(), Flaw> {
+    match outlet {
+        Outlet::Output => {
+            skb.cross_to_output(device, way);
+            if !skb.fits(device) {
+                return Err(Flaw::Change);
+            }
+        }
+        Outlet::Input => skb.cross_to_input(device, way),
+        Outlet::Drop => {}
+    }
+    Ok(())
+}
+
+/// Makes a packet of the mbufs that a program allocated and linked. All that belong to it are given
+/// back, whether it succeeds or not.
+pub(crate) fn make_new(
+    region: &Region,
+    head: Chain<'_>,
+    session: u32,
+    outlet: Outlet,
+    device: &Device,
+) -> Result<Skb, Flaw> {
+    let mut parts = [const { None::<(Chain<'_>, Window)> }; CHAIN_MAX as usize];
+    let mut first = None;
+    let mut total = 0u32;
+    let mut flaw = None;
+    let mut current = Some(head);
+    for place in parts.iter_mut() {
+        let Some(chain) = current.take() else { break };
+        let header = region.read_header(chain.head()).ok_or(Flaw::Shape)?;
+        let window = Window::of(header.offset, header.len, region.mbuf_size());
+        if window.is_none() {
+            flaw = Some(Flaw::Shape);
+        }
+        let window = window.ok_or(Flaw::Shape)?;
+        total = total.saturating_add(window.len());
+        first.get_or_insert(header);
+        *place = Some((chain, window));
+        if header.next != NO_MBUF {
+            // The claim takes it out of the program's hands, so a loop ends here too.
+            let claim = region.reclaim(header.next, |h| h == Holder::Allocated(session));
+            match claim {
+                Some(Claim::Buffer(next)) => current = Some(next),
+                _ => flaw = Some(Flaw::Shape),
+            }
+        }
+    }
+    if current.is_some() {
+        flaw = Some(Flaw::Shape);
+    }
+    if let Some(flaw) = flaw {
+        return Err(flaw);
+    }
+    if !(FRAME_MIN..=FRAME_MAX).contains(&total) {
+        return Err(Flaw::Shape);
+    }
+    let first = first.ok_or(Flaw::Shape)?;
+    let offload = Offload::of(&first).ok_or(Flaw::Offload)?;
+    let mut skb = Skb::new(device, total).ok_or(Flaw::Memory)?;
+    let mut done = 0u32;
+    for (chain, window) in parts.iter().flatten() {
+        let from = region
+            .offset(chain.head())
+            .wrapping_add(window.offset() as usize);
+        skb.fill(done, region.pages(), from, window.len())
+            .map_err(|_| Flaw::Memory)?;
+        done = done.wrapping_add(window.len());
+    }
+    skb.finish_new(&offload).map_err(|_| Flaw::Offload)?;
+    if outlet == Outlet::Output && first.gso_type == GSO_NONE && !skb.fits(device) {
+        return Err(Flaw::Change);
+    }
+    if outlet == Outlet::Input {
+        skb.at_network(device);
+    }
+    Ok(skb)
+}
+
+fn flaw_of(error: Error) -> Flaw {
+    if error == ENOMEM {
+        Flaw::Memory
+    } else {
+        Flaw::Change
+    }
+}

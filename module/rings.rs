@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A ring's pages: which side writes which, and the views of `uapi/src/ring.rs` over them.
+
+use core::mem::size_of;
+
+use kernel::prelude::*;
+
+use crate::sys::pages::SharedPages;
+use crate::sys::word::SharedWord;
+use crate::uapi::layout::RingMap;
+use crate::uapi::layout::RING_CELLS;
+use crate::uapi::ring::Cell;
+use crate::uapi::ring::Cells;
+use crate::uapi::ring::Words;
+use crate::uapi::tap::RING_MAX;
+use crate::uapi::tap::RING_MIN;
+
+/// Which side fills a ring.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filler {
+    /// alloc, detour.
+    Kernel,
+    /// dealloc, revert.
+    Program,
+}
+
+/// The two mappings of a ring. The cells are in the pages of the side that fills it.
+pub(crate) struct RingPages {
+    read_only: SharedPages,
+    writable: SharedPages,
+    filler: Filler,
+    cells: u32,
+}
+
+impl RingPages {
+    /// A ring of `cells` zeroed cells; see [`cells_wanted`] for what may be asked.
+    pub(crate) fn new(cells: u32, filler: Filler) -> Result<Self> {
+        let words = RING_CELLS as usize;
+        let all = words.wrapping_add((cells as usize).wrapping_mul(size_of::<Cell<u32>>()));
+        let (ro, rw) = match filler {
+            Filler::Kernel => (all, words),
+            Filler::Program => (words, all),
+        };
+        let ring = Self {
+            read_only: SharedPages::new(ro)?,
+            writable: SharedPages::new(rw)?,
+            filler,
+            cells,
+        };
+        use crate::uapi::ring::Word;
+        ring.kernel_words().size.store(cells);
+        Ok(ring)
+    }
+
+    /// Number of cells.
+    pub(crate) fn size(&self) -> u32 {
+        self.cells
+    }
+
+    /// The pages that the program may map with (`true`) or without writing.
+    pub(crate) fn pages(&self, writable: bool) -> &SharedPages {
+        if writable {
+            &self.writable
+        } else {
+            &self.read_only
+        }
+    }
+
+    /// Pinned bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.read_only.len() as u64).wrapping_add(self.writable.len() as u64)
+    }
+
+    /// What the program is told of it.
+    pub(crate) fn describe(&self, ro_offset: u64, rw_offset: u64) -> RingMap {
+        RingMap {
+            ro_offset,
+            rw_offset,
+            ro_len: self.read_only.len() as u32,
+            rw_len: self.writable.len() as u32,
+            cells: self.cells,
+            reserved: 0,
+        }
+    }
+
+    /// The cells.
+    pub(crate) fn cells(&self) -> Cells<'_, SharedWord> {
+        let pages = self.pages(self.filler == Filler::Program);
+        let cells = pages
+            .cells(RING_CELLS as usize, self.cells as usize)
+            .unwrap_or(&[]);
+        Cells::new(cells).unwrap_or(Cells::none())
+    }
+
+    /// The position that the program moves: of its consumers or of its producers.
+    pub(crate) fn program_position(&self) -> &SharedWord {
+        &self.writable.words().position
+    }
+
+    /// The words that the kernel writes.
+    pub(crate) fn kernel_words(&self) -> &Words<SharedWord> {
+        self.read_only.words()
+    }
+}
+
+/// How many cells a ring gets when a program asks for `asked`, 0 for `default`. `EINVAL`: no power of
+/// two, or out of range.
+pub(crate) fn cells_wanted(asked: u32, default: u32) -> Result<u32> {
+    match asked {
+        0 => Ok(default.clamp(RING_MIN, RING_MAX).next_power_of_two()),
+        n if n.is_power_of_two() && (RING_MIN..=RING_MAX).contains(&n) => Ok(n),
+        _ => Err(EINVAL),
+    }
+}

@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! One open of `/dev/nettap`: what the patent calls a process. It owns what a program has mapped and
+//! tapped; when its last descriptor and its last mapping go, everything is taken back.
+//!
+//! Two locks. `control` serialises map, unmap and tap; RTNL may be taken under it, user memory is not
+//! touched under it. `windows` says what may be mapped, and is all that `mmap` takes, because `mmap`
+//! runs under the address space's lock.
+
+use kernel::alloc::KVec;
+use kernel::new_mutex;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use kernel::sync::Mutex;
+
+use crate::detour::Inlet;
+use crate::reclaim;
+use crate::reclaim::Cause;
+use crate::reclaim::Hooks;
+use crate::region::Region;
+use crate::registry::Registry;
+use crate::rings::cells_wanted;
+use crate::rings::Filler;
+use crate::rings::RingPages;
+use crate::serve::Serving;
+use crate::serve::Supply;
+use crate::serve::TapEnd;
+use crate::sys::chardev::Vma;
+use crate::sys::hook::Hook;
+use crate::sys::hook::Way;
+use crate::sys::netdev::Device;
+use crate::sys::netdev::Rtnl;
+use crate::sys::server::Running;
+use crate::sys::task::current_comm;
+use crate::sys::task::current_pid;
+use crate::sys::task::Pinned;
+use crate::tap::Label;
+use crate::tap::Options;
+use crate::tap::Tap;
+use crate::uapi::ioctl;
+use crate::uapi::layout::RingMap;
+use crate::uapi::mbuf::DATA_OFFSET;
+use crate::uapi::tap::Mode;
+use crate::uapi::tap::RING_DEFAULT;
+use crate::uapi::tap::RING_MAX;
+use crate::uapi::tap::TAPS_MAX;
+
+/// mmap offsets are names: the region at zero, rings far behind, a place each.
+const RINGS_AT: u64 = 1 << 40;
+/// Room for the pages of one side of the largest ring.
+const RING_ROOM: u64 = 1 << 20;
+
+struct Mapped {
+    region: Arc<Region>,
+    _pin: Pinned,
+}
+
+/// What may be mapped through the session's file.
+struct Windows {
+    region: Option<Arc<Region>>,
+    /// alloc and dealloc, then detour and revert of each tap.
+    rings: KVec<Option<Ring>>,
+}
+
+/// A ring that can be mapped.
+enum Ring {
+    Own(Arc<RingPages>),
+    Detour(Arc<Tap>),
+    Revert(Arc<Tap>),
+}
+
+impl Ring {
+    fn pages(&self) -> &RingPages {
+        match self {
+            Self::Own(ring) => ring,
+            Self::Detour(tap) => &tap.detour,
+            Self::Revert(tap) => &tap.revert,
+        }
+    }
+}
+
+fn offsets_of(ring: usize) -> (u64, u64) {
+    let at = RINGS_AT.wrapping_add((ring as u64).wrapping_mul(RING_ROOM.wrapping_mul(2)));
+    (at, at.wrapping_add(RING_ROOM))
+}
+
+fn describe(ring: &RingPages, number: usize) -> RingMap {
+    let (ro, rw) = offsets_of(number);
+    ring.describe(ro, rw)
+}
+
+/// Number of the detour ring of the tap at `place`; its revert ring is the next.
+fn detour_number(place: usize) -> usize {
+    place.wrapping_mul(2).wrapping_add(2)
+}
+
+/// One open of the device.
+#[pin_data]
+pub(crate) struct Session {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) serving: Arc<Serving>,
+    #[pin]
+    control: Mutex<Option<Mapped>>,
+    #[pin]
+    windows: Mutex<Windows>,
+    #[pin]
+    running: Mutex<Option<Running<Serving>>>,
+}
+
+/// A tap as its descriptor has it.
+pub(crate) struct TapFile {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) serving: Arc<Serving>,
+    pub(crate) tap: Arc<Tap>,
+    pub(crate) place: usize,
+    _pin: Pinned,
+}
+
+impl TapFile {
+    /// Ends the tap, if it has not ended yet.
+    pub(crate) fn end(&self) {
+        let rtnl = Rtnl::lock();
+        let _ = self
+            .registry
+            .end_tap(self.tap.label.id, false, Cause::Untap, &rtnl);
+    }
+}
+
+impl Session {
+    /// A session with nothing mapped.
+    pub(crate) fn open(registry: &Arc<Registry>) -> Result<Arc<Self>> {
+        let mut rings = KVec::new();
+        for _ in 0..detour_number(TAPS_MAX as usize) {
+            rings.push(None, GFP_KERNEL)?;
+        }
+        let alpha = registry.limits.alpha();
+        let serving = registry
+            .add_session(|id| Serving::new(id, current_pid(), current_comm(), alpha))?;
+        let running = Running::start(Arc::clone(&serving));
+        let id = serving.id;
+        Arc::pin_init(
+            pin_init!(Self {
+                registry: Arc::clone(registry),
+                serving,
+                control <- new_mutex!(None, "nettap_control"),
+                windows <- new_mutex!(Windows { region: None, rings }, "nettap_windows"),
+                running <- new_mutex!(Some(running), "nettap_running"),
+            }),
+            GFP_KERNEL,
+        )
+        .inspect_err(|_| registry.remove_session(id))
+    }
+
+    /// The last descriptor and the last mapping are gone.
+    pub(crate) fn close(&self) {
+        let _ = self.unmap();
+        // Ends the server, whose owner holds the state.
+        let running = self.running.lock().take();
+        drop(running);
+        self.registry.remove_session(self.serving.id);
+    }
+
+    /// `mbuf_map`.
+    pub(crate) fn map(&self, ask: &mut ioctl::Map) -> Result {
+        let mut control = self.control.lock();
+        if control.is_some() {
+            return Err(EBUSY);
+        }
+        let limits = &self.registry.limits;
+        if ask.prealloc > limits.mbufs || ask.prealloc > RING_MAX {
+            return Err(EINVAL);
+        }
+        let wanted = RING_DEFAULT.max(ask.prealloc.saturating_mul(2).min(RING_MAX));
+        let cells = cells_wanted(ask.ring_cells, wanted)?;
+        if ask.prealloc > cells {
+            return Err(EINVAL);
+        }
+        let bytes = u64::from(limits.mbufs).wrapping_mul(u64::from(limits.mbuf_size));
+        let alloc = Arc::new(RingPages::new(cells, Filler::Kernel)?, GFP_KERNEL)?;
+        let dealloc = Arc::new(RingPages::new(cells, Filler::Program)?, GFP_KERNEL)?;
+        let rings = alloc.bytes().wrapping_add(dealloc.bytes());
+        let pin = Pinned::charge(bytes.wrapping_add(rings))?;
+        let region = self.registry.region()?;
+
+        ask.mbuf_size = region.mbuf_size();
+        ask.mbufs = region.mbufs();
+        ask.data_offset = DATA_OFFSET;
+        ask.region_offset = 0;
+        ask.region_len = region.pages().len() as u64;
+        ask.alloc = describe(&alloc, 0);
+        ask.dealloc = describe(&dealloc, 1);
+
+        let supply = Supply::new(
+            Arc::clone(&region),
+            Arc::clone(&alloc),
+            Arc::clone(&dealloc),
+            ask.prealloc,
+        );
+        let (id, pid) = (self.serving.id, self.serving.pid);
+        let filled = self.serving.with(|state| {
+            state.supply = Some(supply);
+            state.tell_asleep();
+            state.fill_to_floor(id, pid)
+        });
+        if !filled {
+            let supply = self.serving.with(|state| state.supply.take());
+            drop(supply);
+            reclaim::take_back_allocated(&region, id);
+            return Err(ENOMEM);
+        }
+        let mut windows = self.windows.lock();
+        windows.region = Some(Arc::clone(&region));
+        for (place, ring) in windows.rings.iter_mut().zip([alloc, dealloc]) {
+            *place = Some(Ring::Own(ring));
+        }
+        drop(windows);
+        *control = Some(Mapped { region, _pin: pin });
+        Ok(())
+    }
+
+    /// `mbuf_unmap`.
+    pub(crate) fn unmap(&self) -> Result {
+        let mut control = self.control.lock();
+        let mapped = control.take().ok_or(ENXIO)?;
+        {
+            let rtnl = Rtnl::lock();
+            self.registry.end_taps_of(self.serving.id, &rtnl);
+        }
+        let mut windows = self.windows.lock();
+        windows.region = None;
+        for ring in windows.rings.iter_mut() {
+            *ring = None;
+        }
+        drop(windows);
+        // The lock's drop must not free pages: that may sleep.
+        let supply = self.serving.with(|state| state.supply.take());
+        drop(supply);
+        reclaim::take_back_allocated(&mapped.region, self.serving.id);
+        Ok(())
+    }
+
+    /// `interface_tap`, up to the descriptor, which the caller makes and installs.
+    pub(crate) fn tap(
+        &self,
+        device: Device,
+        options: Options,
+        ask: &mut ioctl::Tap,
+    ) -> Result<Arc<TapFile>> {
+        let control = self.control.lock();
+        let mapped = control.as_ref().ok_or(ENXIO)?;
+        let detour = RingPages::new(options.ring_cells, Filler::Kernel)?;
+        let revert = RingPages::new(options.ring_cells, Filler::Program)?;
+        let pin = Pinned::charge(detour.bytes().wrapping_add(revert.bytes()))?;
+        let device = Arc::new(device, GFP_KERNEL)?;
+        let id = self.registry.new_tap_id();
+
+        let rtnl = Rtnl::lock();
+        if !device.is_registered(&rtnl) {
+            return Err(ENODEV);
+        }
+        let label = Label {
+            id,
+            session: self.serving.id,
+            pid: self.serving.pid,
+            ifindex: device.ifindex(),
+            netns: device.namespace_inode(&rtnl),
+            ifname: device.name(),
+        };
+        let place = self
+            .serving
+            .with(|state| state.taps.iter().position(Option::is_none))
+            .ok_or(ENOSPC)?;
+        let region = Arc::clone(&mapped.region);
+        let tap = Arc::pin_init(
+            Tap::new(label, options, region, detour, revert),
+            GFP_KERNEL,
+        )?;
+        let file = Arc::new(
+            TapFile {
+                registry: Arc::clone(&self.registry),
+                serving: Arc::clone(&self.serving),
+                tap: Arc::clone(&tap),
+                place,
+                _pin: pin,
+            },
+            GFP_KERNEL,
+        )?;
+        let number = detour_number(place);
+        ask.id = id;
+        ask.ifindex = label.ifindex;
+        ask.detour = describe(&tap.detour, number);
+        ask.revert = describe(&tap.revert, number.wrapping_add(1));
+
+        self.registry
+            .add_tap(id, options.mode, &device, &self.serving, place, &rtnl)?;
+        // First the way back, then the way up: no packet comes before it can return.
+        self.serving.with(|state| {
+            if let Some(free) = state.taps.get_mut(place) {
+                *free = Some(TapEnd::new(Arc::clone(&tap), Arc::clone(&device), [None, None]));
+            }
+            state.tell_asleep();
+        });
+        let hooks = attach(&tap, &self.serving, &device).and_then(|hooks| {
+            let mut windows = self.windows.lock();
+            let mut put = |at: usize, ring| {
+                if let Some(free) = windows.rings.get_mut(at) {
+                    *free = Some(ring);
+                }
+            };
+            put(number, Ring::Detour(Arc::clone(&tap)));
+            put(number.wrapping_add(1), Ring::Revert(Arc::clone(&tap)));
+            Ok(hooks)
+        });
+        match hooks {
+            Ok(hooks) => self.serving.with(|state| {
+                if let Some(Some(end)) = state.taps.get_mut(place) {
+                    end.hooks = hooks;
+                }
+            }),
+            Err(e) => {
+                let _ = self.registry.end_tap(id, false, Cause::Untap, &rtnl);
+                return Err(e);
+            }
+        }
+        Ok(file)
+    }
+
+    /// `mmap`: the region or one side of a ring, whole, shared, and read-only where it must be.
+    pub(crate) fn mmap(&self, vma: &Vma<'_>) -> Result {
+        if !vma.is_shared() {
+            return Err(EINVAL);
+        }
+        let windows = self.windows.lock();
+        let offset = vma.offset();
+        let Some(ring) = offset.checked_sub(RINGS_AT) else {
+            let region = windows.region.as_ref().ok_or(ENXIO)?;
+            if offset != 0 || vma.len() != region.pages().len() as u64 {
+                return Err(EINVAL);
+            }
+            return region.pages().map_into(vma, true);
+        };
+        let side = ring.wrapping_shr(RING_ROOM.trailing_zeros());
+        if ring & RING_ROOM.wrapping_sub(1) != 0 {
+            return Err(EINVAL);
+        }
+        let writable = side & 1 != 0;
+        let ring = windows
+            .rings
+            .get(side.wrapping_shr(1) as usize)
+            .and_then(Option::as_ref)
+            .ok_or(EINVAL)?;
+        let pages = ring.pages().pages(writable);
+        if vma.len() != pages.len() as u64 {
+            return Err(EINVAL);
+        }
+        if vma.is_writable() && !writable {
+            return Err(EACCES);
+        }
+        pages.map_into(vma, writable)
+    }
+}
+
+/// The hooks that a mode needs.
+fn attach(tap: &Arc<Tap>, serving: &Arc<Serving>, device: &Device) -> Result<Hooks> {
+    let hook = |way| {
+        let inlet = Inlet {
+            tap: Arc::clone(tap),
+            serving: Arc::clone(serving),
+        };
+        Hook::attach(device, way, Arc::new(inlet, GFP_KERNEL)?)
+    };
+    Ok(match tap.options.mode {
+        Mode::Input => [Some(hook(Way::Received)?), None],
+        Mode::Output => [Some(hook(Way::Sent)?), None],
+        Mode::Bypass => [Some(hook(Way::Received)?), Some(hook(Way::Sent)?)],
+    })
+}

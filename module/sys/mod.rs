@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The fence: the only folder of the module that may write `unsafe`.
+//!
+//! Each file wraps one thing of the kernel that the `kernel` crate does not (yet) offer, and gives it
+//! an interface that cannot be misused from safe code. What is borrowed from C, and why:
+//!
+//! | file      | from C                                        | because the kernel crate has          |
+//! | --------- | --------------------------------------------- | ------------------------------------- |
+//! | `chardev` | `file_operations` with owner and poll, anonymous inodes | `MiscDevice` without owner (7.2) and poll |
+//! | `hook`    | netfilter's netdev ingress and egress         | nothing                               |
+//! | `netdev`  | interfaces, namespaces, RTNL, notifier        | nothing                               |
+//! | `pages`   | page arrays mapped into kernel and program    | one page at a time                    |
+//! | `server`  | NAPI, soft timer, sleepers with a deadline    | no NAPI, no wake-up from softirq with a condition |
+//! | `skb`     | packets                                       | nothing                               |
+//! | `task`    | who calls, locked memory, bottom halves       | no `_bh` guards, no memlock account   |
+//! | `word`    | the ring's words over the kernel's atomics    | (a bridge to uapi)                    |
+//!
+//! The C side is `shim.c`; bindgen reads `shim.h` and nothing else. The names that are not generated
+//! from it resolve to the kernel crate's own bindings, so there is one Rust type per C type.
+
+#![allow(unsafe_code)]
+
+pub(crate) mod chardev;
+pub(crate) mod hook;
+pub(crate) mod netdev;
+pub(crate) mod pages;
+pub(crate) mod server;
+pub(crate) mod skb;
+pub(crate) mod task;
+pub(crate) mod word;
+
+/// What bindgen makes of `shim.h`.
+#[allow(
+    clippy::all,
+    dead_code,
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    non_upper_case_globals,
+    unreachable_pub,
+    unsafe_op_in_unsafe_fn,
+    improper_ctypes
+)]
+mod ffi {
+    pub(super) use kernel::bindings::*;
+    use kernel::ffi;
+    include!(env!("NETTAP_FFI"));
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Zeroed pages with one address in the kernel and any number in programs.
+//!
+//! The pages belong to the kernel for life: a program's mapping holds references of its own, so they
+//! outlive [`SharedPages`] as long as somebody has them mapped, and are never freed under anybody.
+//! Programs write them at any moment. Therefore nothing here ever lends a `&[u8]` of them: words are
+//! atomics, everything else is copied in or out.
+
+use core::mem::size_of;
+use core::ptr::NonNull;
+
+use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
+use kernel::alloc::flags::__GFP_ZERO;
+use kernel::alloc::KVVec;
+use kernel::bindings;
+use kernel::error::to_result;
+use kernel::page::Page;
+use kernel::page::PAGE_SIZE;
+use kernel::prelude::*;
+
+use super::chardev::Vma;
+use super::ffi;
+use super::word::SharedWord;
+use crate::uapi::mbuf::Header;
+use crate::uapi::ring::Cell;
+use crate::uapi::ring::Words;
+
+/// An array of zeroed pages.
+///
+/// # Invariants
+///
+/// `address` is the start of a kernel mapping of all pages, one at least, in order, that lives as long
+/// as `self`.
+pub(crate) struct SharedPages {
+    address: NonNull<u8>,
+    raw: KVVec<*mut bindings::page>,
+    _pages: KVVec<Page>,
+}
+
+// SAFETY: The mapping is process independent kernel memory, accessed through atomics and copies.
+unsafe impl Send for SharedPages {}
+// SAFETY: As for Send; no method needs exclusive access.
+unsafe impl Sync for SharedPages {}
+
+impl SharedPages {
+    /// At least `bytes` of zeroed memory, charged to the caller's memory cgroup.
+    pub(crate) fn new(bytes: usize) -> Result<Self> {
+        let count = bytes.div_ceil(PAGE_SIZE).max(1);
+        let mut pages = KVVec::with_capacity(count, GFP_KERNEL)?;
+        let mut raw = KVVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..count {
+            let page = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
+            raw.push(page.as_ptr(), GFP_KERNEL)?;
+            pages.push(page, GFP_KERNEL)?;
+            super::task::breathe();
+        }
+        let number = u32::try_from(count).map_err(|_| EINVAL)?;
+        // SAFETY: `raw` holds `number` valid page pointers, kept alive by `pages`.
+        let address = unsafe { ffi::nettap_vmap(raw.as_mut_ptr(), number) };
+        let address = NonNull::new(address.cast::<u8>()).ok_or(ENOMEM)?;
+        // INVARIANT: just mapped; unmapped only by the drop.
+        Ok(Self {
+            address,
+            raw,
+            _pages: pages,
+        })
+    }
+
+    /// Size in bytes, whole pages.
+    pub(crate) fn len(&self) -> usize {
+        self.raw.len().wrapping_mul(PAGE_SIZE)
+    }
+
+    /// Maps all of it into a program. A read-only mapping stays one: `mprotect` cannot lift it.
+    pub(crate) fn map_into(&self, vma: &Vma<'_>, writable: bool) -> Result {
+        let count = self.raw.len() as u64;
+        // SAFETY: `vma` is the area of the mmap call in progress; the pages are valid, and the
+        // mapping takes references of its own on them.
+        to_result(unsafe {
+            ffi::nettap_vma_map(vma.as_ptr(), self.raw.as_ptr().cast_mut(), count, writable)
+        })
+    }
+
+    /// The address of `len` bytes at `offset`, if they lie inside and are aligned.
+    fn at(&self, offset: usize, len: usize, align: usize) -> Option<NonNull<u8>> {
+        let end = offset.checked_add(len)?;
+        if end > self.len() || offset & align.wrapping_sub(1) != 0 {
+            return None;
+        }
+        // SAFETY: `offset` is inside the mapping, by the check above and the type invariant.
+        Some(unsafe { self.address.add(offset) })
+    }
+
+    /// The words at the beginning of a ring's page.
+    pub(crate) fn words(&self) -> &Words<SharedWord> {
+        // SAFETY: There is at least one page (`new`), which is page aligned and larger than `Words`,
+        // and that is made of atomics only, for which any bytes that a program may write are valid.
+        unsafe { self.address.cast().as_ref() }
+    }
+
+    /// `count` ring cells at `offset`.
+    pub(crate) fn cells(&self, offset: usize, count: usize) -> Option<&[Cell<SharedWord>]> {
+        let len = count.checked_mul(size_of::<Cell<SharedWord>>())?;
+        let at = self.at(offset, len, 8)?;
+        // SAFETY: In bounds and aligned; `Cell` is made of atomics only.
+        Some(unsafe { core::slice::from_raw_parts(at.cast().as_ptr(), count) })
+    }
+
+    /// Copies a header out, once; the copy is what may be checked and used.
+    pub(crate) fn read_header(&self, offset: usize) -> Option<Header> {
+        let at = self.at(offset, size_of::<Header>(), 64)?;
+        // SAFETY: In bounds and aligned. Volatile, because a program may write at the same time;
+        // `Header` is valid for all bytes, so whatever mixture is read is a value.
+        Some(unsafe { at.cast::<Header>().as_ptr().read_volatile() })
+    }
+
+    /// Writes a header.
+    pub(crate) fn write_header(&self, offset: usize, header: &Header) {
+        if let Some(at) = self.at(offset, size_of::<Header>(), 64) {
+            // SAFETY: In bounds and aligned. A program that writes at the same time spoils only what
+            // is its own to read.
+            unsafe { at.cast::<Header>().as_ptr().write_volatile(*header) };
+        }
+    }
+
+    /// The window for a copy by the kernel's own routines, which may run against a program's writes.
+    pub(super) fn window(&self, offset: usize, len: usize) -> Option<NonNull<u8>> {
+        self.at(offset, len, 1)
+    }
+}
+
+impl Drop for SharedPages {
+    fn drop(&mut self) {
+        // SAFETY: `address` came from vmap and is unmapped once, here; nobody borrows from `self`.
+        unsafe { ffi::nettap_vunmap(self.address.as_ptr().cast()) };
+    }
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The server's engine: a NAPI instance of its own, a soft timer, and those who sleep on the rings.
+//!
+//! NAPI is what makes serving cheap and bounded: it runs in the softirq that the packets come in by,
+//! right behind the driver's poll, on one CPU at a time, with a budget (net/core/dev.c,
+//! `net_rx_action()`). It lives on a dummy interface of ours, so no driver knows.
+
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use core::time::Duration;
+
+use kernel::bindings;
+use kernel::ffi::c_int;
+use kernel::ffi::c_void;
+use kernel::prelude::*;
+
+use super::chardev::PollRequest;
+use super::ffi;
+
+/// Somebody who is polled.
+pub(crate) trait OnPoll: Send + Sync {
+    /// One round: at most `budget` packets. Softirq, or bottom halves off. Returns how many; less
+    /// than `budget` means done, and then [`Server::complete`] has been called.
+    fn on_poll(&self, budget: usize) -> usize;
+}
+
+/// The engine. It polls `T` between [`Server::start`] and [`Server::stop`].
+///
+/// # Invariants
+///
+/// `raw` is valid while `self` lives. While started, the owner is pinned and alive.
+pub(crate) struct Server<T: OnPoll> {
+    raw: NonNull<ffi::nettap_server>,
+    owner: PhantomData<fn(&T)>,
+}
+
+// SAFETY: All operations on the engine are the kernel's own thread-safe ones.
+unsafe impl<T: OnPoll> Send for Server<T> {}
+// SAFETY: As for Send.
+unsafe impl<T: OnPoll> Sync for Server<T> {}
+
+unsafe extern "C" fn poll<T: OnPoll>(owner: *mut c_void, budget: c_int) -> c_int {
+    // SAFETY: `start` promised that the owner lives until `stop` has returned, and NAPI polls only
+    // in between.
+    let owner = unsafe { &*owner.cast::<T>() };
+    owner.on_poll(usize::try_from(budget).unwrap_or(0)) as c_int
+}
+
+unsafe extern "C" fn holds<F: Fn() -> bool>(condition: *mut c_void) -> bool {
+    // SAFETY: `wait` passes a reference to its own argument, which outlives the call.
+    let condition = unsafe { &*condition.cast::<F>() };
+    condition()
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Woken {
+    /// The condition holds.
+    Ready,
+    /// The time passed.
+    TimedOut,
+    /// A signal came.
+    Interrupted,
+}
+
+impl<T: OnPoll> Server<T> {
+    /// An engine that does not run yet.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: The function lives as long as the module.
+        let raw = unsafe { ffi::nettap_server_new(Some(poll::<T>)) };
+        Ok(Self {
+            raw: NonNull::new(raw).ok_or(ENOMEM)?,
+            owner: PhantomData,
+        })
+    }
+
+    /// Begins to poll `owner`; sleeps.
+    ///
+    /// # Safety
+    ///
+    /// `owner` must stay valid and in place until [`Server::stop`] has returned; `start` and `stop`
+    /// alternate.
+    pub(super) unsafe fn start(&self, owner: *const T) {
+        // SAFETY: Valid by the type invariant; the rest is the caller's promise.
+        unsafe { ffi::nettap_server_start(self.raw.as_ptr(), owner.cast_mut().cast()) };
+    }
+
+    /// Ends polling and waits until no round runs and no timer is armed; sleeps.
+    fn stop(&self) {
+        // SAFETY: Valid and started, by the callers' alternation.
+        unsafe { ffi::nettap_server_stop(self.raw.as_ptr()) };
+    }
+
+    /// Asks for a round soon; from process context with bottom halves on it has run, or has begun
+    /// elsewhere, when this returns.
+    pub(crate) fn schedule(&self) {
+        // SAFETY: Valid by the type invariant. Scheduling a disabled NAPI does nothing.
+        unsafe { ffi::nettap_server_schedule(self.raw.as_ptr()) };
+    }
+
+    /// Ends a round that did less than its budget. False: somebody asked for another meanwhile.
+    pub(crate) fn complete(&self, work: usize) -> bool {
+        // SAFETY: Valid by the type invariant; called from inside a round only.
+        unsafe { ffi::nettap_server_complete(self.raw.as_ptr(), work as c_int) }
+    }
+
+    /// Asks for a round after `delay`, unless one is asked for already.
+    pub(crate) fn arm(&self, delay: Duration) {
+        let ns = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
+        // SAFETY: Valid by the type invariant.
+        unsafe { ffi::nettap_server_arm(self.raw.as_ptr(), ns) };
+    }
+
+    /// Wakes the sleepers, if there are any; tells whether there were. The store that they wait for
+    /// precedes this call, and the barrier inside orders the two.
+    pub(crate) fn wake(&self, events: u32) -> bool {
+        // SAFETY: Valid by the type invariant.
+        unsafe { ffi::nettap_server_wake(self.raw.as_ptr(), events) }
+    }
+
+    /// Sleeps until the condition holds; `None` waits for ever. The condition runs before every sleep
+    /// and must not sleep itself.
+    pub(crate) fn wait<F: Fn() -> bool>(&self, timeout: Option<Duration>, condition: F) -> Woken {
+        // Zero is for ever to the wrapper; a timeout that has run out is at least looked at once.
+        let ns = timeout.map_or(0, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX).max(1));
+        let ns = ns.min(i64::MAX as u64);
+        let context = core::ptr::from_ref(&condition).cast_mut().cast::<c_void>();
+        // SAFETY: Valid by the type invariant; the condition outlives the call.
+        let ret = unsafe {
+            ffi::nettap_server_wait(self.raw.as_ptr(), Some(holds::<F>), context, ns)
+        };
+        match ret {
+            0 => Woken::Ready,
+            e if e == -(bindings::ETIME as c_int) => Woken::TimedOut,
+            _ => Woken::Interrupted,
+        }
+    }
+
+    /// Puts a `poll` caller among the sleepers.
+    pub(crate) fn poll_wait(&self, request: &PollRequest<'_>) {
+        // SAFETY: Valid by the type invariant; the file being polled keeps the owner of this engine
+        // alive, and the kernel takes the caller off the queue before the file goes.
+        unsafe {
+            ffi::nettap_server_poll_wait(self.raw.as_ptr(), request.file(), request.table());
+        }
+    }
+}
+
+impl<T: OnPoll> Drop for Server<T> {
+    fn drop(&mut self) {
+        // SAFETY: Stopped (see `Running`), and freed once.
+        unsafe { ffi::nettap_server_free(self.raw.as_ptr()) };
+    }
+}
+
+/// A running engine: keeps its owner alive, stops at its drop.
+pub(crate) struct Running<T: OnPoll + HasServer> {
+    owner: kernel::sync::Arc<T>,
+}
+
+/// Whose engine it is.
+pub(crate) trait HasServer: OnPoll + Sized {
+    /// The engine inside.
+    fn server(&self) -> &Server<Self>;
+}
+
+impl<T: HasServer> Running<T> {
+    /// Starts the engine of `owner`. There may be one `Running` for it at a time.
+    pub(crate) fn start(owner: kernel::sync::Arc<T>) -> Self {
+        let at = core::ptr::from_ref::<T>(&owner);
+        // SAFETY: The Arc does not move its content and is kept until the drop has stopped it.
+        unsafe { owner.server().start(at) };
+        Self { owner }
+    }
+}
+
+impl<T: OnPoll + HasServer> Drop for Running<T> {
+    fn drop(&mut self) {
+        self.owner.server().stop();
+    }
+}

@@ -1,0 +1,762 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The C end of the fence: each function wraps what Rust cannot name (static inlines, macros, bit
+ * fields, unbound functions). Decisions are taken in Rust; where a wrapper has a branch, it is the
+ * one that the wrapped kernel function demands of its callers.
+ */
+
+#include <linux/anon_inodes.h>
+#include <linux/capability.h>
+#include <linux/etherdevice.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/hrtimer.h>
+#include <linux/if_arp.h>
+#include <linux/if_vlan.h>
+#include <linux/list_sort.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/netdevice.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter_netdev.h>
+#include <linux/nsproxy.h>
+#include <linux/poll.h>
+#include <linux/rtnetlink.h>
+#include <linux/sched.h>
+#include <linux/skbuff.h>
+#include <linux/slab.h>
+#include <linux/virtio_net.h>
+#include <linux/vmalloc.h>
+#include <linux/wait.h>
+#include <net/gso.h>
+#include <net/net_namespace.h>
+#include <net/sock.h>
+
+#include "shim.h"
+
+/* ---- packets ---- */
+
+/*
+ * An ingress hook gets packets with data at the network header, an egress hook at the mac header.
+ * mac_len is how far the frame begins before data.
+ */
+static u32 mac_len_of(const struct sk_buff *skb, bool received)
+{
+	return received ? skb->data - skb_mac_header(skb) : 0;
+}
+
+void nettap_skb_describe(struct sk_buff *skb, bool received, struct nettap_packet *out)
+{
+	const u32 mac_len = mac_len_of(skb, received);
+	struct virtio_net_hdr hdr;
+
+	/* A kind of super-packet that virtio has no name for is shown as an ordinary packet. */
+	if (virtio_net_hdr_from_skb(skb, &hdr, true, true, mac_len))
+		hdr.gso_type = VIRTIO_NET_HDR_GSO_NONE;
+
+	out->timestamp = ktime_to_ns(skb->tstamp_type == SKB_CLOCK_REALTIME ? skb->tstamp : 0);
+	if (!out->timestamp)
+		out->timestamp = ktime_get_real_ns();
+	out->wire_len = skb->len + mac_len;
+	out->mac_len = mac_len;
+	out->truesize = skb->truesize;
+	out->hash = skb_get_hash_raw(skb);
+	out->mark = skb->mark;
+	out->priority = skb->priority;
+	out->vlan_present = skb_vlan_tag_present(skb);
+	out->vlan_tci = out->vlan_present ? skb_vlan_tag_get(skb) : 0;
+	out->vlan_proto = out->vlan_present ? ntohs(skb->vlan_proto) : 0;
+	out->csum = hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM ? 1 :
+		    hdr.flags & VIRTIO_NET_HDR_F_DATA_VALID ? 2 : 0;
+	out->csum_start = le16_to_cpu((__force __le16)hdr.csum_start);
+	out->csum_offset = le16_to_cpu((__force __le16)hdr.csum_offset);
+	out->gso_type = hdr.gso_type;
+	out->gso_size = le16_to_cpu((__force __le16)hdr.gso_size);
+	out->gso_hdr_len = le16_to_cpu((__force __le16)hdr.hdr_len);
+	out->queue = skb_rx_queue_recorded(skb) ? skb_get_rx_queue(skb) : 0;
+	out->is_gso = skb_is_gso(skb);
+	out->unreadable = !skb_frags_readable(skb);
+	out->pad = 0;
+}
+
+bool nettap_skb_is_gso(const struct sk_buff *skb)
+{
+	return skb_is_gso(skb);
+}
+
+/*
+ * Makes a packet safe to keep beyond the hook, as __nf_queue() does (net/netfilter/nf_queue.c):
+ * nobody else may share it, its route must be counted, and an early-demultiplexed socket must be
+ * held or let go. NULL: no memory or a dead route, the packet is gone.
+ */
+struct sk_buff *nettap_skb_keep(struct sk_buff *skb)
+{
+	skb = skb_share_check(skb, GFP_ATOMIC);
+	if (!skb)
+		return NULL;
+	if (skb_dst(skb) && !skb_dst_force(skb)) {
+		kfree_skb(skb);
+		return NULL;
+	}
+#ifdef CONFIG_INET
+	if (skb_sk_is_prefetched(skb)) {
+		struct sock *sk = skb->sk;
+
+		if (sk_is_refcounted(sk) && !refcount_inc_not_zero(&sk->sk_refcnt))
+			skb_orphan(skb);
+		else
+			skb->destructor = sock_edemux;
+	}
+#endif
+	return skb;
+}
+
+/* Cuts a super-packet; the pieces hang on ->next and stand at the same header as the whole did. */
+struct sk_buff *nettap_skb_segment(struct sk_buff *skb, bool received)
+{
+	const u32 mac_len = mac_len_of(skb, received);
+	struct sk_buff *pieces, *piece;
+
+	__skb_push(skb, mac_len);
+	pieces = __skb_gso_segment(skb, NETIF_F_SG, !received);
+	__skb_pull(skb, mac_len);
+	if (IS_ERR_OR_NULL(pieces))
+		return NULL;
+	for (piece = pieces; piece; piece = piece->next) {
+		skb_reset_mac_header(piece);
+		piece->mac_len = skb->mac_len;
+		__skb_pull(piece, mac_len);
+	}
+	return pieces;
+}
+
+/* Takes a piece off its list and returns the rest. */
+struct sk_buff *nettap_skb_unlink(struct sk_buff *skb)
+{
+	struct sk_buff *rest = skb->next;
+
+	skb_mark_not_on_list(skb);
+	return rest;
+}
+
+void nettap_skb_free(struct sk_buff *skb)
+{
+	kfree_skb(skb);
+}
+
+/* The control block is ours while we hold the packet. */
+void nettap_skb_number(struct sk_buff *skb, u64 number)
+{
+	*(u64 *)skb->cb = number;
+}
+
+void nettap_skb_chain(struct sk_buff **list, struct sk_buff *skb)
+{
+	skb->next = *list;
+	*list = skb;
+}
+
+static int by_number(void *unused, const struct list_head *a, const struct list_head *b)
+{
+	const u64 left = *(u64 *)list_entry(a, struct sk_buff, list)->cb;
+	const u64 right = *(u64 *)list_entry(b, struct sk_buff, list)->cb;
+
+	return left > right;
+}
+
+/* Orders a singly linked list of packets by their numbers. */
+void nettap_skb_sort(struct sk_buff **list)
+{
+	struct sk_buff *skb, *rest;
+	LIST_HEAD(head);
+
+	for (skb = *list; skb; skb = rest) {
+		rest = skb->next;
+		list_add(&skb->list, &head);
+	}
+	list_sort(NULL, &head, by_number);
+	*list = NULL;
+	while (!list_empty(&head)) {
+		skb = list_last_entry(&head, struct sk_buff, list);
+		list_del_init(&skb->list);
+		skb_mark_not_on_list(skb);
+		skb->prev = NULL;
+		nettap_skb_chain(list, skb);
+	}
+}
+
+int nettap_skb_copy_out(const struct sk_buff *skb, int offset, void *to, int len)
+{
+	return skb_copy_bits(skb, offset, to, len);
+}
+
+/* From here on the frame is changed with data at its mac header. */
+void nettap_skb_at_mac(struct sk_buff *skb, bool received)
+{
+	__skb_push(skb, mac_len_of(skb, received));
+}
+
+/* Moves the frame's ends: positive grows, negative shrinks. */
+int nettap_skb_resize(struct sk_buff *skb, int head, int tail)
+{
+	int err;
+
+	if (tail < 0) {
+		err = pskb_trim(skb, skb->len + tail);
+		if (err)
+			return err;
+	}
+	if (tail > 0) {
+		err = skb_linearize(skb);
+		if (!err && (skb_cloned(skb) || skb_tailroom(skb) < tail))
+			err = pskb_expand_head(skb, 0, tail, GFP_ATOMIC);
+		if (err)
+			return err;
+		skb_put_zero(skb, tail);
+	}
+	if (head > 0) {
+		err = skb_cow_head(skb, head);
+		if (err)
+			return err;
+		skb_push(skb, head);
+	}
+	if (head < 0 && !pskb_pull(skb, -head))
+		return -ENOMEM;
+	skb_reset_mac_header(skb);
+	return 0;
+}
+
+/* Writes into bytes that nobody else sees: unlike skb_store_bits(), never into shared fragments. */
+int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len)
+{
+	int err = skb_ensure_writable(skb, offset + len);
+
+	if (!err)
+		memcpy(skb->data + offset, from, len);
+	return err;
+}
+
+static void set_vlan(struct sk_buff *skb, const struct nettap_offload *offload)
+{
+	__vlan_hwaccel_clear_tag(skb);
+	if (offload->vlan_present)
+		__vlan_hwaccel_put_tag(skb, htons(offload->vlan_proto), offload->vlan_tci);
+}
+
+/*
+ * Keeps the packet's own account honest after its bytes were changed, data at the mac header.
+ * `moved` says that the frame no longer begins where it did.
+ */
+int nettap_skb_settle(struct sk_buff *skb, const struct nettap_offload *offload, bool moved)
+{
+	const struct ethhdr *eth;
+
+	if (!pskb_may_pull(skb, ETH_HLEN))
+		return -EINVAL;
+	skb_reset_mac_header(skb);
+	eth = eth_hdr(skb);
+	if (eth_proto_is_802_3(eth->h_proto))
+		skb->protocol = eth->h_proto;
+	if (moved) {
+		skb_set_network_header(skb, ETH_HLEN);
+		skb_reset_mac_len(skb);
+	}
+
+	if (offload->csum == 1) {
+		if (!skb_partial_csum_set(skb, offload->csum_start, offload->csum_offset))
+			return -EINVAL;
+	} else if (skb->ip_summed == CHECKSUM_PARTIAL && skb_is_gso(skb)) {
+		return -EINVAL;
+	} else {
+		skb->ip_summed = offload->csum == 2 ? CHECKSUM_UNNECESSARY : CHECKSUM_NONE;
+		skb->csum_level = 0;
+	}
+	if (skb_is_gso(skb)) {
+		skb_shinfo(skb)->gso_type |= SKB_GSO_DODGY;
+		skb_shinfo(skb)->gso_segs = 0;
+	}
+	skb_clear_hash(skb);
+	set_vlan(skb, offload);
+	skb->mark = offload->mark;
+	skb->priority = offload->priority;
+	return 0;
+}
+
+/* A frame at its mac header becomes one that was received on dev. */
+void nettap_skb_at_network(struct sk_buff *skb, struct net_device *dev)
+{
+	skb->pkt_type = PACKET_HOST;
+	skb->protocol = eth_type_trans(skb, dev);
+	skb_reset_network_header(skb);
+	if (!skb_transport_header_was_set(skb))
+		skb_reset_transport_header(skb);
+	skb_reset_mac_len(skb);
+}
+
+/* A frame of our own, its bytes not written yet; long ones get fragments, none is shared. */
+struct sk_buff *nettap_skb_new(struct net_device *dev, u32 len)
+{
+	const u32 room = LL_RESERVED_SPACE(dev) + NET_IP_ALIGN;
+	const u32 linear = min_t(u32, len, SKB_WITH_OVERHEAD(PAGE_SIZE) - room);
+	struct sk_buff *skb;
+	int err;
+
+	skb = alloc_skb_with_frags(linear + room, len - linear, PAGE_ALLOC_COSTLY_ORDER, &err,
+				   GFP_ATOMIC);
+	if (!skb)
+		return NULL;
+	skb_reserve(skb, room);
+	skb_put(skb, linear);
+	skb->data_len = len - linear;
+	skb->len += len - linear;
+	skb->dev = dev;
+	skb_reset_mac_header(skb);
+	return skb;
+}
+
+/* Checks and applies what a new packet's header says of its checksum and segmentation. */
+int nettap_skb_offload(struct sk_buff *skb, const struct nettap_offload *offload)
+{
+	const struct virtio_net_hdr hdr = {
+		.flags = offload->csum == 1 ? VIRTIO_NET_HDR_F_NEEDS_CSUM :
+			 offload->csum == 2 ? VIRTIO_NET_HDR_F_DATA_VALID : 0,
+		.gso_type = offload->gso_type,
+		.hdr_len = (__force __virtio16)cpu_to_le16(offload->gso_hdr_len),
+		.gso_size = (__force __virtio16)cpu_to_le16(offload->gso_size),
+		.csum_start = (__force __virtio16)cpu_to_le16(offload->csum_start),
+		.csum_offset = (__force __virtio16)cpu_to_le16(offload->csum_offset),
+	};
+	const struct ethhdr *eth;
+	int err;
+
+	if (!pskb_may_pull(skb, ETH_HLEN))
+		return -EINVAL;
+	skb_reset_mac_header(skb);
+	eth = eth_hdr(skb);
+	skb->protocol = eth_proto_is_802_3(eth->h_proto) ? eth->h_proto : htons(ETH_P_802_2);
+	skb_set_network_header(skb, ETH_HLEN);
+	skb_reset_mac_len(skb);
+	err = virtio_net_hdr_to_skb(skb, &hdr, true);
+	if (err)
+		return err;
+	if (offload->csum == 2)
+		skb->ip_summed = CHECKSUM_UNNECESSARY;
+	skb_probe_transport_header(skb);
+	set_vlan(skb, offload);
+	skb->mark = offload->mark;
+	skb->priority = offload->priority;
+	return 0;
+}
+
+/* Whether the interface can carry the frame that stands at its mac header. */
+bool nettap_dev_fits(struct net_device *dev, struct sk_buff *skb)
+{
+	return skb_is_gso(skb) || skb->len <= READ_ONCE(dev->mtu) + dev->hard_header_len + VLAN_HLEN;
+}
+
+/* A kept packet leaves through another interface: what a bridge does (br_dev_queue_push_xmit()). */
+void nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, bool received)
+{
+	if (received) {
+		__skb_push(skb, skb->data - skb_mac_header(skb));
+		skb_orphan(skb);
+		skb_forward_csum(skb);
+		skb_clear_tstamp(skb);
+	}
+	skb_dst_drop(skb);
+	nf_reset_ct(skb);
+	skb->dev = dev;
+}
+
+/* A kept packet enters the host as if received on dev: what dev_forward_skb() does. */
+void nettap_skb_cross_to_input(struct sk_buff *skb, struct net_device *dev, bool received)
+{
+	if (received) {
+		__skb_push(skb, skb->data - skb_mac_header(skb));
+	} else {
+		skb_orphan(skb);
+		skb_reset_mac_header(skb);
+	}
+	skb_scrub_packet(skb, true);
+	skb->priority = 0;
+	nettap_skb_at_network(skb, dev);
+}
+
+/*
+ * Into the host, past our own hook: tc_skip_classify takes the packet to the place right behind the
+ * ingress hooks (__netif_receive_skb_core(), skip_classify). `redirected` keeps generic XDP, which
+ * stands before, from seeing it twice.
+ */
+bool nettap_deliver_input(struct sk_buff *skb)
+{
+	if (rcu_access_pointer(skb->dev->xdp_prog))
+		skb->redirected = 1;
+	if (!netif_running(skb->dev)) {
+		kfree_skb(skb);
+		return false;
+	}
+	skb->tc_skip_classify = 1;
+	return netif_receive_skb(skb) == NET_RX_SUCCESS;
+}
+
+/* Out of the interface, past our own hook (__dev_queue_xmit(), nf_skip_egress). */
+bool nettap_deliver_output(struct sk_buff *skb)
+{
+	int ret;
+
+	nf_skip_egress(skb, true);
+	ret = dev_queue_xmit(skb);
+	return net_xmit_eval(ret) == NET_XMIT_SUCCESS;
+}
+
+/* ---- interfaces ---- */
+
+struct net *nettap_net_get(int fd)
+{
+	return fd < 0 ? get_net(current->nsproxy->net_ns) : get_net_ns_by_fd(fd);
+}
+
+void nettap_net_put(struct net *net)
+{
+	put_net(net);
+}
+
+bool nettap_net_capable(struct net *net)
+{
+	return ns_capable(net->user_ns, CAP_NET_ADMIN);
+}
+
+bool nettap_capable(void)
+{
+	return capable(CAP_NET_ADMIN);
+}
+
+u32 nettap_net_inum(struct net *net)
+{
+	return net->ns.inum;
+}
+
+struct net_device *nettap_dev_get(struct net *net, const char *name)
+{
+	return dev_get_by_name(net, name);
+}
+
+void nettap_dev_put(struct net_device *dev)
+{
+	dev_put(dev);
+}
+
+struct net *nettap_dev_net(struct net_device *dev)
+{
+	return dev_net(dev);
+}
+
+u32 nettap_dev_ifindex(const struct net_device *dev)
+{
+	return dev->ifindex;
+}
+
+bool nettap_dev_is_ethernet(const struct net_device *dev)
+{
+	return dev->type == ARPHRD_ETHER || dev->type == ARPHRD_LOOPBACK;
+}
+
+bool nettap_dev_is_registered(const struct net_device *dev)
+{
+	return dev->reg_state == NETREG_REGISTERED;
+}
+
+void nettap_dev_name(const struct net_device *dev, char *to)
+{
+	strscpy(to, dev->name, IFNAMSIZ);
+}
+
+void nettap_rtnl_lock(void)
+{
+	rtnl_lock();
+}
+
+void nettap_rtnl_unlock(void)
+{
+	rtnl_unlock();
+}
+
+void nettap_synchronize_net(void)
+{
+	synchronize_net();
+}
+
+static nettap_gone_fn gone_fn;
+static void *gone_listener;
+
+static int on_event(struct notifier_block *unused, unsigned long event, void *info)
+{
+	if (event == NETDEV_UNREGISTER)
+		gone_fn(gone_listener, netdev_notifier_info_to_dev(info));
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block notifier = { .notifier_call = on_event };
+
+int nettap_notifier_register(nettap_gone_fn gone, void *listener)
+{
+	gone_listener = listener;
+	gone_fn = gone;
+	return register_netdevice_notifier(&notifier);
+}
+
+void nettap_notifier_unregister(void)
+{
+	unregister_netdevice_notifier(&notifier);
+}
+
+struct nettap_hook {
+	struct nf_hook_ops ops;
+	struct net *net;
+};
+
+struct nettap_hook *nettap_hook_attach(struct net_device *dev, bool received,
+				       nettap_hook_fn fn, void *owner)
+{
+	struct nettap_hook *hook = kzalloc(sizeof(*hook), GFP_KERNEL);
+	int err;
+
+	if (!hook)
+		return ERR_PTR(-ENOMEM);
+	hook->net = dev_net(dev);
+	hook->ops.hook = fn;
+	hook->ops.dev = dev;
+	hook->ops.priv = owner;
+	hook->ops.pf = NFPROTO_NETDEV;
+	hook->ops.hooknum = received ? NF_NETDEV_INGRESS : NF_NETDEV_EGRESS;
+	hook->ops.priority = INT_MAX;
+	err = nf_register_net_hook(hook->net, &hook->ops);
+	if (err) {
+		kfree(hook);
+		return ERR_PTR(err);
+	}
+	return hook;
+}
+
+void nettap_hook_unregister(struct nettap_hook *hook)
+{
+	nf_unregister_net_hook(hook->net, &hook->ops);
+}
+
+void nettap_hook_free(struct nettap_hook *hook)
+{
+	kfree(hook);
+}
+
+/* ---- the server ---- */
+
+struct nettap_server {
+	struct net_device *dummy;
+	struct napi_struct napi;
+	struct hrtimer timer;
+	wait_queue_head_t sleepers;
+	nettap_poll_fn poll;
+	void *owner;
+};
+
+static int server_poll(struct napi_struct *napi, int budget)
+{
+	struct nettap_server *server = container_of(napi, struct nettap_server, napi);
+
+	return server->poll(server->owner, budget);
+}
+
+static enum hrtimer_restart server_timer(struct hrtimer *timer)
+{
+	napi_schedule(&container_of(timer, struct nettap_server, timer)->napi);
+	return HRTIMER_NORESTART;
+}
+
+struct nettap_server *nettap_server_new(nettap_poll_fn poll)
+{
+	struct nettap_server *server = kzalloc(sizeof(*server), GFP_KERNEL);
+
+	if (!server)
+		return NULL;
+	server->dummy = alloc_netdev_dummy(0);
+	if (!server->dummy) {
+		kfree(server);
+		return NULL;
+	}
+	server->poll = poll;
+	init_waitqueue_head(&server->sleepers);
+	hrtimer_setup(&server->timer, server_timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_SOFT);
+	netif_napi_add(server->dummy, &server->napi, server_poll);
+	return server;
+}
+
+void nettap_server_start(struct nettap_server *server, void *owner)
+{
+	server->owner = owner;
+	napi_enable(&server->napi);
+}
+
+/* The timer schedules the NAPI and the NAPI arms the timer: cancel it on both sides of the disable. */
+void nettap_server_stop(struct nettap_server *server)
+{
+	hrtimer_cancel(&server->timer);
+	napi_disable(&server->napi);
+	hrtimer_cancel(&server->timer);
+}
+
+void nettap_server_free(struct nettap_server *server)
+{
+	netif_napi_del(&server->napi);
+	free_netdev(server->dummy);
+	kfree(server);
+}
+
+/* Bottom halves off, or on: then the poll runs before this returns. */
+void nettap_server_schedule(struct nettap_server *server)
+{
+	local_bh_disable();
+	napi_schedule(&server->napi);
+	local_bh_enable();
+}
+
+bool nettap_server_complete(struct nettap_server *server, int work)
+{
+	return napi_complete_done(&server->napi, work);
+}
+
+void nettap_server_arm(struct nettap_server *server, u64 ns)
+{
+	if (!hrtimer_is_queued(&server->timer))
+		hrtimer_start(&server->timer, ns_to_ktime(ns), HRTIMER_MODE_REL_SOFT);
+}
+
+/* wq_has_sleeper() has the full barrier that pairs with the sleeper's. */
+bool nettap_server_wake(struct nettap_server *server, u32 events)
+{
+	if (!wq_has_sleeper(&server->sleepers))
+		return false;
+	wake_up_interruptible_poll(&server->sleepers, (__force __poll_t)events);
+	return true;
+}
+
+/* 0: the condition holds; -ETIME, -ERESTARTSYS as the macro says. ns 0 waits for ever. */
+int nettap_server_wait(struct nettap_server *server, nettap_condition_fn condition, void *owner,
+		       u64 ns)
+{
+	if (!ns)
+		return wait_event_interruptible(server->sleepers, condition(owner));
+	return wait_event_interruptible_hrtimeout(server->sleepers, condition(owner),
+						  ns_to_ktime(ns));
+}
+
+void nettap_server_poll_wait(struct nettap_server *server, struct file *file,
+			     struct poll_table_struct *table)
+{
+	poll_wait(file, &server->sleepers, table);
+}
+
+/* ---- memory, files, contexts ---- */
+
+int nettap_pin_charge(struct nettap_pin *pin, u64 bytes)
+{
+	struct mmpin mmp = {};
+	int err = mm_account_pinned_pages(&mmp, bytes);
+
+	pin->user = mmp.user;
+	pin->pages = mmp.num_pg;
+	return err;
+}
+
+void nettap_pin_release(struct nettap_pin *pin)
+{
+	struct mmpin mmp = { .user = pin->user, .num_pg = pin->pages };
+
+	mm_unaccount_pinned_pages(&mmp);
+}
+
+void *nettap_vmap(struct page **pages, unsigned int count)
+{
+	return vmap(pages, count, VM_MAP, PAGE_KERNEL);
+}
+
+void nettap_vunmap(void *address)
+{
+	vunmap(address);
+}
+
+u64 nettap_vma_offset(const struct vm_area_struct *vma)
+{
+	return (u64)vma->vm_pgoff << PAGE_SHIFT;
+}
+
+u64 nettap_vma_length(const struct vm_area_struct *vma)
+{
+	return vma->vm_end - vma->vm_start;
+}
+
+bool nettap_vma_is_shared(const struct vm_area_struct *vma)
+{
+	return vma->vm_flags & VM_SHARED;
+}
+
+bool nettap_vma_is_writable(const struct vm_area_struct *vma)
+{
+	return vma->vm_flags & VM_WRITE;
+}
+
+int nettap_vma_map(struct vm_area_struct *vma, struct page **pages, u64 count, bool writable)
+{
+	vm_flags_mod(vma, VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY,
+		     (writable ? 0 : VM_MAYWRITE) | VM_MAYEXEC);
+	return vm_map_pages_zero(vma, pages, count);
+}
+
+struct file *nettap_anon_file(const char *name, const struct file_operations *fops, void *private)
+{
+	return anon_inode_getfile(name, fops, private, O_RDWR | O_CLOEXEC);
+}
+
+void *nettap_file_private(struct file *file, const struct file_operations *fops)
+{
+	return file->f_op == fops ? file->private_data : NULL;
+}
+
+void nettap_fput(struct file *file)
+{
+	fput(file);
+}
+
+struct file *nettap_fget(int fd)
+{
+	return fget(fd);
+}
+
+void nettap_full_barrier(void)
+{
+	smp_mb();
+}
+
+void nettap_bh_disable(void)
+{
+	local_bh_disable();
+}
+
+void nettap_bh_enable(void)
+{
+	local_bh_enable();
+}
+
+void nettap_cond_resched(void)
+{
+	cond_resched();
+}
+
+u32 nettap_current_tgid(void)
+{
+	return task_tgid_nr(current);
+}
+
+void nettap_current_comm(char *to)
+{
+	strscpy(to, current->comm, TASK_COMM_LEN);
+}

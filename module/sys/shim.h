@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the Rust side borrows from C: static inlines, macros, bit fields and functions that the
+ * kernel crate does not bind. Only plain integers and opaque pointers cross, so no layout of a
+ * kernel structure is known twice. bindgen reads this file; nothing else of C is seen by Rust.
+ */
+#ifndef NETTAP_SHIM_H
+#define NETTAP_SHIM_H
+
+#include <linux/types.h>
+
+struct sk_buff;
+struct net_device;
+struct net;
+struct file;
+struct vm_area_struct;
+struct page;
+struct poll_table_struct;
+struct file_operations;
+struct nf_hook_state;
+struct nettap_server;
+struct nettap_hook;
+
+/* ---- packets ---- */
+
+/* What the mbuf header tells of a packet; see uapi/src/mbuf.rs for the meaning. */
+struct nettap_packet {
+	u64 timestamp;
+	u32 wire_len;
+	u32 mac_len;
+	u32 truesize;
+	u32 hash;
+	u32 mark;
+	u32 priority;
+	u16 vlan_tci;
+	u16 vlan_proto;
+	u16 csum_start;
+	u16 csum_offset;
+	u16 gso_size;
+	u16 gso_hdr_len;
+	u16 queue;
+	u8 gso_type;
+	u8 csum;
+	u8 vlan_present;
+	u8 is_gso;
+	u8 unreadable;
+	u8 pad;
+};
+
+/* The part of a header that a changed or new packet brings back. */
+struct nettap_offload {
+	u32 mark;
+	u32 priority;
+	u16 vlan_tci;
+	u16 vlan_proto;
+	u16 csum_start;
+	u16 csum_offset;
+	u16 gso_size;
+	u16 gso_hdr_len;
+	u8 gso_type;
+	u8 csum;
+	u8 vlan_present;
+	u8 pad;
+};
+
+void nettap_skb_describe(struct sk_buff *skb, bool received, struct nettap_packet *out);
+bool nettap_skb_is_gso(const struct sk_buff *skb);
+struct sk_buff *nettap_skb_keep(struct sk_buff *skb);
+struct sk_buff *nettap_skb_segment(struct sk_buff *skb, bool received);
+struct sk_buff *nettap_skb_unlink(struct sk_buff *skb);
+void nettap_skb_free(struct sk_buff *skb);
+void nettap_skb_number(struct sk_buff *skb, u64 number);
+void nettap_skb_chain(struct sk_buff **list, struct sk_buff *skb);
+void nettap_skb_sort(struct sk_buff **list);
+int nettap_skb_copy_out(const struct sk_buff *skb, int offset, void *to, int len);
+
+void nettap_skb_at_mac(struct sk_buff *skb, bool received);
+int nettap_skb_resize(struct sk_buff *skb, int head, int tail);
+int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len);
+int nettap_skb_settle(struct sk_buff *skb, const struct nettap_offload *offload, bool moved);
+void nettap_skb_at_network(struct sk_buff *skb, struct net_device *dev);
+struct sk_buff *nettap_skb_new(struct net_device *dev, u32 len);
+int nettap_skb_offload(struct sk_buff *skb, const struct nettap_offload *offload);
+
+bool nettap_dev_fits(struct net_device *dev, struct sk_buff *skb);
+void nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, bool received);
+void nettap_skb_cross_to_input(struct sk_buff *skb, struct net_device *dev, bool received);
+bool nettap_deliver_input(struct sk_buff *skb);
+bool nettap_deliver_output(struct sk_buff *skb);
+
+/* ---- interfaces ---- */
+
+struct net *nettap_net_get(int fd);
+void nettap_net_put(struct net *net);
+bool nettap_net_capable(struct net *net);
+bool nettap_capable(void);
+u32 nettap_net_inum(struct net *net);
+struct net_device *nettap_dev_get(struct net *net, const char *name);
+void nettap_dev_put(struct net_device *dev);
+struct net *nettap_dev_net(struct net_device *dev);
+u32 nettap_dev_ifindex(const struct net_device *dev);
+bool nettap_dev_is_ethernet(const struct net_device *dev);
+bool nettap_dev_is_registered(const struct net_device *dev);
+void nettap_dev_name(const struct net_device *dev, char *to);
+void nettap_rtnl_lock(void);
+void nettap_rtnl_unlock(void);
+void nettap_synchronize_net(void);
+
+typedef void (*nettap_gone_fn)(void *listener, struct net_device *dev);
+int nettap_notifier_register(nettap_gone_fn gone, void *listener);
+void nettap_notifier_unregister(void);
+
+typedef unsigned int (*nettap_hook_fn)(void *owner, struct sk_buff *skb,
+				       const struct nf_hook_state *state);
+struct nettap_hook *nettap_hook_attach(struct net_device *dev, bool received,
+				       nettap_hook_fn fn, void *owner);
+void nettap_hook_unregister(struct nettap_hook *hook);
+void nettap_hook_free(struct nettap_hook *hook);
+
+/* ---- the server: NAPI, timer, sleepers ---- */
+
+typedef int (*nettap_poll_fn)(void *owner, int budget);
+typedef bool (*nettap_condition_fn)(void *owner);
+struct nettap_server *nettap_server_new(nettap_poll_fn poll);
+void nettap_server_start(struct nettap_server *server, void *owner);
+void nettap_server_stop(struct nettap_server *server);
+void nettap_server_free(struct nettap_server *server);
+void nettap_server_schedule(struct nettap_server *server);
+bool nettap_server_complete(struct nettap_server *server, int work);
+void nettap_server_arm(struct nettap_server *server, u64 ns);
+bool nettap_server_wake(struct nettap_server *server, u32 events);
+int nettap_server_wait(struct nettap_server *server, nettap_condition_fn condition, void *owner,
+		       u64 ns);
+void nettap_server_poll_wait(struct nettap_server *server, struct file *file,
+			     struct poll_table_struct *table);
+
+/* ---- memory, files, contexts ---- */
+
+struct nettap_pin {
+	void *user;
+	u64 pages;
+};
+int nettap_pin_charge(struct nettap_pin *pin, u64 bytes);
+void nettap_pin_release(struct nettap_pin *pin);
+
+void *nettap_vmap(struct page **pages, unsigned int count);
+void nettap_vunmap(void *address);
+u64 nettap_vma_offset(const struct vm_area_struct *vma);
+u64 nettap_vma_length(const struct vm_area_struct *vma);
+bool nettap_vma_is_shared(const struct vm_area_struct *vma);
+bool nettap_vma_is_writable(const struct vm_area_struct *vma);
+int nettap_vma_map(struct vm_area_struct *vma, struct page **pages, u64 count, bool writable);
+
+struct file *nettap_anon_file(const char *name, const struct file_operations *fops, void *private);
+void *nettap_file_private(struct file *file, const struct file_operations *fops);
+void nettap_fput(struct file *file);
+struct file *nettap_fget(int fd);
+
+void nettap_full_barrier(void);
+void nettap_bh_disable(void);
+void nettap_bh_enable(void);
+void nettap_cond_resched(void);
+u32 nettap_current_tgid(void);
+void nettap_current_comm(char *to);
+
+#endif

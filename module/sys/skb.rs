@@ -1,0 +1,432 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Packets: the kernel's `sk_buff`, owned.
+//!
+//! [`Skb`] is a packet that must end: delivered, or freed by the drop. A packet that was shown by a
+//! hook has its data at the network header when received and at the mac header when sent; that
+//! position is called its *stand*, and [`Way`] says which it is. Offsets here always count from the
+//! first byte of the frame.
+
+use core::ptr::NonNull;
+
+use kernel::bindings;
+use kernel::prelude::*;
+
+use super::ffi;
+use super::hook::Way;
+use super::netdev::Device;
+use super::pages::SharedPages;
+use crate::uapi::mbuf;
+use crate::uapi::mbuf::Header;
+
+/// A packet that we own.
+///
+/// # Invariants
+///
+/// The pointer is a valid packet, and this is our reference to it.
+pub(crate) struct Skb(NonNull<bindings::sk_buff>);
+
+// SAFETY: A packet belongs to whoever holds it, on any CPU.
+unsafe impl Send for Skb {}
+
+/// What the kernel knows of a packet.
+pub(crate) struct Description(ffi::nettap_packet);
+
+impl Description {
+    /// Bytes of the frame.
+    pub(crate) fn wire_len(&self) -> u32 {
+        self.0.wire_len
+    }
+
+    /// Bytes of the frame before the packet's stand.
+    pub(crate) fn mac_len(&self) -> u32 {
+        self.0.mac_len
+    }
+
+    /// Bytes of memory that it holds.
+    pub(crate) fn truesize(&self) -> u32 {
+        self.0.truesize
+    }
+
+    /// Whether it is a super-packet.
+    pub(crate) fn is_gso(&self) -> bool {
+        self.0.is_gso != 0
+    }
+
+    /// Whether its bytes lie in device memory that no processor can read.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.0.unreadable != 0
+    }
+
+    /// The header of an mbuf for it, but for the fields that are about the mbuf.
+    pub(crate) fn header(&self, way: Way) -> Header {
+        let p = &self.0;
+        Header {
+            timestamp: p.timestamp,
+            wire_len: p.wire_len,
+            hash: p.hash,
+            mark: p.mark,
+            priority: p.priority,
+            vlan_tci: p.vlan_tci,
+            vlan_proto: p.vlan_proto,
+            csum: p.csum,
+            csum_start: p.csum_start,
+            csum_offset: p.csum_offset,
+            gso_type: p.gso_type,
+            gso_size: p.gso_size,
+            gso_hdr_len: p.gso_hdr_len,
+            queue: p.queue,
+            direction: match way {
+                Way::Received => mbuf::DIR_RECEIVED,
+                Way::Sent => mbuf::DIR_SENT,
+            },
+            flags: if p.vlan_present != 0 { mbuf::MBUF_VLAN } else { 0 },
+            next: mbuf::NO_MBUF,
+            ..Header::default()
+        }
+    }
+}
+
+/// The offload state that a changed or new packet's header brings back, its values checked.
+pub(crate) struct Offload(ffi::nettap_offload);
+
+impl Offload {
+    /// The state in a header that was copied out of shared memory; nothing when it names what does
+    /// not exist. Whether it fits the packet is for [`Skb::settle`] and [`Skb::finish_new`] to say.
+    pub(crate) fn of(header: &Header) -> Option<Self> {
+        if header.csum > mbuf::CSUM_VALID || header.reserved != 0 {
+            return None;
+        }
+        if header.flags & !(mbuf::MBUF_VLAN | mbuf::MBUF_SNAPPED) != 0 {
+            return None;
+        }
+        let vlan = header.flags & mbuf::MBUF_VLAN != 0;
+        if vlan && !matches!(header.vlan_proto, 0x8100 | 0x88a8) {
+            return None;
+        }
+        Some(Self(ffi::nettap_offload {
+            mark: header.mark,
+            priority: header.priority,
+            vlan_tci: header.vlan_tci,
+            vlan_proto: header.vlan_proto,
+            csum_start: header.csum_start,
+            csum_offset: header.csum_offset,
+            gso_size: header.gso_size,
+            gso_hdr_len: header.gso_hdr_len,
+            gso_type: header.gso_type,
+            csum: header.csum,
+            vlan_present: u8::from(vlan),
+            pad: 0,
+        }))
+    }
+}
+
+/// Bytes compared at a time when changes are written back.
+const CHUNK: usize = 256;
+
+impl Skb {
+    /// # Safety
+    ///
+    /// `raw` is a valid packet and the caller's reference to it passes to the value.
+    pub(super) unsafe fn from_raw(raw: *mut bindings::sk_buff) -> Self {
+        // SAFETY: The caller's promise: valid, hence not null.
+        Self(unsafe { NonNull::new_unchecked(raw) })
+    }
+
+    /// Gives the reference away.
+    pub(super) fn into_raw(self) -> *mut bindings::sk_buff {
+        let raw = self.0.as_ptr();
+        core::mem::forget(self);
+        raw
+    }
+
+    fn as_ptr(&self) -> *mut bindings::sk_buff {
+        self.0.as_ptr()
+    }
+
+    /// The address as a number, to be kept in a table; [`Skb::from_token`] gets the packet back.
+    pub(crate) fn into_token(self) -> usize {
+        self.into_raw() as usize
+    }
+
+    /// The packet of a token.
+    ///
+    /// # Safety
+    ///
+    /// `token` came from [`Skb::into_token`], and is turned back once.
+    pub(super) unsafe fn from_token(token: usize) -> Option<Self> {
+        NonNull::new(token as *mut bindings::sk_buff).map(Self)
+    }
+
+    /// What the kernel knows of it.
+    pub(crate) fn describe(&self, way: Way) -> Description {
+        let mut out = ffi::nettap_packet::default();
+        // SAFETY: Valid by the type invariant and at its stand; `out` is written whole.
+        unsafe { ffi::nettap_skb_describe(self.as_ptr(), way == Way::Received, &mut out) };
+        Description(out)
+    }
+
+    /// Whether it is a super-packet.
+    pub(crate) fn is_gso(&self) -> bool {
+        // SAFETY: Valid by the type invariant.
+        unsafe { ffi::nettap_skb_is_gso(self.as_ptr()) }
+    }
+
+    /// Makes it safe to keep beyond the hook. Nothing: the packet is lost.
+    pub(crate) fn keep(self) -> Option<Self> {
+        // SAFETY: Our reference passes to the wrapper, which gives one back or frees the packet.
+        NonNull::new(unsafe { ffi::nettap_skb_keep(self.into_raw()) }).map(Self)
+    }
+
+    /// Cuts a super-packet into packets of wire size; on failure it comes back whole.
+    pub(crate) fn segment(self, way: Way) -> Result<Segments, Self> {
+        // SAFETY: Valid by the type invariant and at its stand; the pieces are new packets.
+        let list = unsafe { ffi::nettap_skb_segment(self.as_ptr(), way == Way::Received) };
+        // The whole is freed here when there are pieces.
+        NonNull::new(list).map(|list| Segments(Some(list))).ok_or(self)
+    }
+
+    /// Copies `len` bytes of the frame from `offset` into shared memory at `to`.
+    pub(crate) fn copy_out(
+        &self,
+        mac_len: u32,
+        offset: u32,
+        pages: &SharedPages,
+        to: usize,
+        len: u32,
+    ) -> Result {
+        let window = pages.window(to, len as usize).ok_or(EFAULT)?;
+        let from = (offset as i32).wrapping_sub(mac_len as i32);
+        // SAFETY: Valid packet; the window is `len` bytes inside the pages. skb_copy_bits checks the
+        // range against the packet and takes negative offsets down to its headroom.
+        let err = unsafe {
+            ffi::nettap_skb_copy_out(self.as_ptr(), from, window.as_ptr().cast(), len as i32)
+        };
+        if err == 0 {
+            Ok(())
+        } else {
+            Err(EFAULT)
+        }
+    }
+
+    /// Puts the frame's first byte first, for the methods that change it.
+    pub(crate) fn at_mac(&mut self, way: Way) {
+        // SAFETY: Valid by the type invariant and at its stand.
+        unsafe { ffi::nettap_skb_at_mac(self.as_ptr(), way == Way::Received) };
+    }
+
+    /// Moves the ends of a frame at its mac header: positive grows, negative shrinks.
+    pub(crate) fn resize(&mut self, head: i32, tail: i32) -> Result {
+        // SAFETY: Valid, at its mac header, not shared (`keep`).
+        kernel::error::to_result(unsafe { ffi::nettap_skb_resize(self.as_ptr(), head, tail) })
+    }
+
+    /// Makes bytes `offset .. offset + len` of a frame at its mac header equal to shared memory at
+    /// `from`, writing only where they differ, so that the payload of a super-packet whose headers
+    /// were edited stays where it is.
+    pub(crate) fn write_back(
+        &mut self,
+        offset: u32,
+        pages: &SharedPages,
+        from: usize,
+        len: u32,
+    ) -> Result {
+        let mut done = 0u32;
+        while done < len {
+            let n = len.wrapping_sub(done).min(CHUNK as u32);
+            let window = pages
+                .window(from.wrapping_add(done as usize), n as usize)
+                .ok_or(EFAULT)?;
+            let mut new = [0u8; CHUNK];
+            let mut old = [0u8; CHUNK];
+            // Read once: the program may go on scribbling, what is compared is what is written.
+            // SAFETY: `window` is `n` bytes, and `n` is at most CHUNK.
+            unsafe {
+                core::ptr::copy_nonoverlapping(window.as_ptr(), new.as_mut_ptr(), n as usize);
+            }
+            let at = offset.wrapping_add(done);
+            // SAFETY: Valid packet; `old` has room for `n` bytes; the range is checked inside.
+            let err = unsafe {
+                ffi::nettap_skb_copy_out(self.as_ptr(), at as i32, old.as_mut_ptr().cast(), n as i32)
+            };
+            if err != 0 {
+                return Err(EFAULT);
+            }
+            if new != old {
+                // SAFETY: Valid packet, not shared; `new` has `n` bytes.
+                kernel::error::to_result(unsafe {
+                    ffi::nettap_skb_store(self.as_ptr(), at, new.as_ptr().cast(), n)
+                })?;
+            }
+            done = done.wrapping_add(n);
+        }
+        Ok(())
+    }
+
+    /// Brings the kernel's own account of a changed frame at its mac header into line with its header.
+    pub(crate) fn settle(&mut self, offload: &Offload, moved: bool) -> Result {
+        // SAFETY: Valid and at its mac header; the offload state was checked by `Offload::of`.
+        kernel::error::to_result(unsafe {
+            ffi::nettap_skb_settle(self.as_ptr(), &offload.0, moved)
+        })
+    }
+
+    /// Lets a frame at its mac header stand as one received on `device`.
+    pub(crate) fn at_network(&mut self, device: &Device) {
+        // SAFETY: Valid, at its mac header, an Ethernet header long (`settle`, `finish_new`).
+        unsafe { ffi::nettap_skb_at_network(self.as_ptr(), device.as_ptr()) };
+    }
+
+    /// A new frame of `len` bytes, at its mac header, to be written by [`Skb::fill`].
+    pub(crate) fn new(device: &Device, len: u32) -> Option<Self> {
+        // SAFETY: The interface is held by the caller.
+        NonNull::new(unsafe { ffi::nettap_skb_new(device.as_ptr(), len) }).map(Self)
+    }
+
+    /// Copies shared memory into a new frame.
+    pub(crate) fn fill(&mut self, offset: u32, pages: &SharedPages, from: usize, len: u32) -> Result {
+        let window = pages.window(from, len as usize).ok_or(EFAULT)?;
+        // SAFETY: Valid packet made by `new`, all of whose fragments are its own; the window is `len`
+        // bytes; the range is checked inside.
+        kernel::error::to_result(unsafe {
+            bindings::skb_store_bits(
+                self.as_ptr(),
+                offset as i32,
+                window.as_ptr().cast(),
+                len as i32,
+            )
+        })
+    }
+
+    /// Checks and applies the offload state of a new frame.
+    pub(crate) fn finish_new(&mut self, offload: &Offload) -> Result {
+        // SAFETY: Valid and at its mac header.
+        kernel::error::to_result(unsafe { ffi::nettap_skb_offload(self.as_ptr(), &offload.0) })
+    }
+
+    /// Whether `device` can carry this frame, which is at its mac header.
+    pub(crate) fn fits(&self, device: &Device) -> bool {
+        // SAFETY: Both are valid by their type invariants.
+        unsafe { ffi::nettap_dev_fits(device.as_ptr(), self.as_ptr()) }
+    }
+
+    /// A kept packet at its stand is made ready to leave through another interface.
+    pub(crate) fn cross_to_output(&mut self, device: &Device, way: Way) {
+        // SAFETY: Both are valid by their type invariants; the packet is at its stand.
+        unsafe {
+            ffi::nettap_skb_cross_to_output(self.as_ptr(), device.as_ptr(), way == Way::Received);
+        }
+    }
+
+    /// A kept packet at its stand is made ready to enter the host as received on `device`.
+    pub(crate) fn cross_to_input(&mut self, device: &Device, way: Way) {
+        // SAFETY: Both are valid by their type invariants; the packet is at its stand.
+        unsafe {
+            ffi::nettap_skb_cross_to_input(self.as_ptr(), device.as_ptr(), way == Way::Received);
+        }
+    }
+
+    /// Into the host's network layer, past our hooks. Bottom halves off. Tells whether it was taken.
+    pub(crate) fn deliver_input(self) -> bool {
+        // SAFETY: Our reference passes to the network stack. Its interface is registered or was until
+        // less than a grace period ago: see `serve`.
+        unsafe { ffi::nettap_deliver_input(self.into_raw()) }
+    }
+
+    /// Out of its interface, past our hooks. Bottom halves off. Tells whether it was taken.
+    pub(crate) fn deliver_output(self) -> bool {
+        // SAFETY: As in `deliver_input`.
+        unsafe { ffi::nettap_deliver_output(self.into_raw()) }
+    }
+}
+
+impl Drop for Skb {
+    fn drop(&mut self) {
+        // SAFETY: Our reference, by the type invariant.
+        unsafe { ffi::nettap_skb_free(self.as_ptr()) };
+    }
+}
+
+/// The pieces of a super-packet, in order.
+pub(crate) struct Segments(Option<NonNull<bindings::sk_buff>>);
+
+impl Iterator for Segments {
+    type Item = Skb;
+
+    fn next(&mut self) -> Option<Skb> {
+        let first = self.0?;
+        // SAFETY: `first` heads a list of valid packets that is ours.
+        let rest = unsafe { ffi::nettap_skb_unlink(first.as_ptr()) };
+        self.0 = NonNull::new(rest);
+        Some(Skb(first))
+    }
+}
+
+impl Drop for Segments {
+    fn drop(&mut self) {
+        self.for_each(drop);
+    }
+}
+
+/// Packets to be put into the order of their numbers.
+pub(crate) struct Sorted(*mut bindings::sk_buff);
+
+impl Sorted {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        Self(core::ptr::null_mut())
+    }
+
+    /// Adds a packet.
+    pub(crate) fn add(&mut self, skb: Skb, number: u64) {
+        let raw = skb.into_raw();
+        // SAFETY: A valid packet of ours, whose control block is free while we hold it.
+        unsafe { ffi::nettap_skb_number(raw, number) };
+        // SAFETY: As above, and it is on no other list.
+        unsafe { ffi::nettap_skb_chain(&mut self.0, raw) };
+    }
+
+    /// The packets in ascending order.
+    pub(crate) fn finish(mut self) -> Segments {
+        // SAFETY: A list of numbered packets made by `add`.
+        unsafe { ffi::nettap_skb_sort(&mut self.0) };
+        let list = core::mem::replace(&mut self.0, core::ptr::null_mut());
+        Segments(NonNull::new(list))
+    }
+}
+
+impl Drop for Sorted {
+    fn drop(&mut self) {
+        drop(Segments(NonNull::new(self.0)));
+    }
+}
+
+/// A place in a table that holds a packet or none: the packet's address, put and taken atomically.
+pub(crate) struct SkbSlot(kernel::sync::atomic::Atomic<usize>);
+
+impl SkbSlot {
+    /// An empty place.
+    pub(crate) const fn new() -> Self {
+        Self(kernel::sync::atomic::Atomic::new(0))
+    }
+
+    /// Puts a packet; the place must be empty, else what was there is freed.
+    pub(crate) fn put(&self, skb: Skb) {
+        let before = self.0.xchg(skb.into_token(), kernel::sync::atomic::Full);
+        // SAFETY: The place holds tokens only, and this one has just been taken out of it.
+        drop(unsafe { Skb::from_token(before) });
+    }
+
+    /// Takes the packet.
+    pub(crate) fn take(&self) -> Option<Skb> {
+        let token = self.0.xchg(0, kernel::sync::atomic::Full);
+        // SAFETY: The place holds tokens only, and this one has just been taken out of it.
+        unsafe { Skb::from_token(token) }
+    }
+}
+
+impl Drop for SkbSlot {
+    fn drop(&mut self) {
+        drop(self.take());
+    }
+}

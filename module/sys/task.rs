@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Who calls and in which context: the calling process, its locked-memory account, bottom halves.
+
+use kernel::error::to_result;
+use kernel::prelude::*;
+use kernel::types::NotThreadSafe;
+
+use super::ffi;
+
+/// Process id of the caller (its thread group), as the initial namespace numbers it.
+pub(crate) fn current_pid() -> u32 {
+    // SAFETY: Takes no argument; `current` always exists in process context, where ioctls run.
+    unsafe { ffi::nettap_current_tgid() }
+}
+
+/// Name of the caller, zero padded.
+pub(crate) fn current_comm() -> [u8; 16] {
+    let mut comm = [0u8; 16];
+    // SAFETY: TASK_COMM_LEN is 16; the wrapper writes at most that many bytes.
+    unsafe { ffi::nettap_current_comm(comm.as_mut_ptr().cast()) };
+    comm
+}
+
+/// Whether the caller has `CAP_NET_ADMIN` over the whole machine.
+pub(crate) fn may_administer() -> bool {
+    // SAFETY: Takes no argument; asks about `current`.
+    unsafe { ffi::nettap_capable() }
+}
+
+/// Lets others run during long loops in process context.
+pub(crate) fn breathe() {
+    // SAFETY: Callers are in process context without spinlocks, as the name's users document.
+    unsafe { ffi::nettap_cond_resched() }
+}
+
+/// Bottom halves are off while this lives: what softirq shares with process context needs it around
+/// every plain spinlock.
+pub(crate) struct BottomHalvesOff(NotThreadSafe);
+
+impl BottomHalvesOff {
+    /// Turns them off on this CPU; nests.
+    pub(crate) fn new() -> Self {
+        // SAFETY: Balanced by the drop; the guard cannot leave this thread.
+        unsafe { ffi::nettap_bh_disable() };
+        Self(NotThreadSafe)
+    }
+}
+
+impl Drop for BottomHalvesOff {
+    fn drop(&mut self) {
+        // SAFETY: Balances `new`.
+        unsafe { ffi::nettap_bh_enable() };
+    }
+}
+
+/// Memory charged to the locked-memory limit of the user who mapped it.
+pub(crate) struct Pinned(ffi::nettap_pin);
+
+// SAFETY: A counted reference to a user and a number; releasing them is allowed on any thread.
+unsafe impl Send for Pinned {}
+// SAFETY: Nothing can be done with a shared reference to it.
+unsafe impl Sync for Pinned {}
+
+impl Pinned {
+    /// Charges `bytes` to the caller; `ENOBUFS` beyond `ulimit -l`, unless it has `CAP_IPC_LOCK`.
+    pub(crate) fn charge(bytes: u64) -> Result<Self> {
+        let mut pin = ffi::nettap_pin::default();
+        // SAFETY: `pin` is valid for writing; the wrapper fills it.
+        to_result(unsafe { ffi::nettap_pin_charge(&mut pin, bytes) })?;
+        Ok(Self(pin))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // SAFETY: `self.0` is what `charge` filled and is released once, here.
+        unsafe { ffi::nettap_pin_release(&mut self.0) };
+    }
+}

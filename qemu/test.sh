@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+# `make test`: sets up and builds, then runs every layer of tests in order, cheapest first, and closes with one line
+# "N passed, N failed, N skipped". A layer that fails does not stop the others; a build that fails does.
+
+# shellcheck source=qemu/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+passed=0 failed=0 skipped=0
+failures=()
+
+# tally LOG STATUS: adds what a layer's own closing lines say; a layer without any counts as one test.
+tally() {
+	local status=$2 p f s
+	read -r p f s < <(sed 's/\x1b\[[0-9;]*m//g; s/\r$//' "$1" | awk '
+		/^test result: / { p += $4; f += $6; s += $8 }
+		/^([A-Za-z]+: )?[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$/ {
+			sub(/^[A-Za-z]+: /, ""); gsub(/,/, ""); p += $1; f += $3; s += $5 }
+		END { print p + 0, f + 0, s + 0 }')
+	if ((p + f + s == 0)); then
+		((status)) && f=1 || p=1
+	elif ((status && f == 0)); then
+		f=1
+	fi
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
+# layer NAME COMMAND…
+layer() {
+	local name=$1 log=$NETTAP/build/test/$1.log status=0 start=$SECONDS
+	shift
+	mkdir -p "$NETTAP/build/test"
+	echo "=== $name"
+	bound "$@" 2>&1 | tee "$log" || status=$?
+	tally "$log" "$status"
+	if ((status)); then
+		failures+=("$name (build/test/$name.log)")
+		echo "=== $name FAILED with $status after $((SECONDS - start)) s"
+	else
+		echo "=== $name done in $((SECONDS - start)) s"
+	fi
+}
+
+# The module of another release must load and leave without a word of complaint in the log.
+# shellcheck disable=SC2016  # the guest's shell expands them
+readonly LOADS='set -e
+	insmod "build/$(uname -r)/nettap.ko"
+	grep -q "^nettap .* Live" /proc/modules
+	rmmod nettap
+	if dmesg | grep -E "WARNING:|BUG:|Oops|nettap.*(disagrees|Unknown symbol)"; then exit 1; fi
+	echo "nettap.ko loads into $(uname -r)"'
+
+main() {
+	local kernel enter=$NETTAP/qemu/enter.sh run=$NETTAP/qemu/run.sh
+	cd "$NETTAP"
+	unset KDIR KERNEL
+	read -ra kernels <<<"${KERNELS:-7.3 7.2}"
+	for kernel in "${kernels[@]}"; do
+		qemu/module.sh "$kernel" >/dev/null
+	done
+	qemu/user.sh
+	layer lint "$enter" tests/lint.sh
+	layer host "$enter" cargo test --workspace
+	layer abi "$enter" tests/abi/run.sh
+	layer guest "$run" --kernel "${kernels[0]}" --timeout "${TIMEOUT:-3000}" --out build/test/guest -- tests/run.sh
+	for kernel in "${kernels[@]:1}"; do
+		layer "loads-$kernel" "$run" --kernel "$kernel" -- bash -c "$LOADS"
+	done
+	((${#failures[@]} == 0)) || printf 'failed: %s\n' "${failures[@]}"
+	echo "$passed passed, $failed failed, $skipped skipped"
+	((failed == 0 && ${#failures[@]} == 0))
+}
+
+main "$@"

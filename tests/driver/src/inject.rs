@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A program over the library: new packets from the alloc ring, out of an interface or into the
+//! host's input.
+
+use crate::edit::leave_checksum;
+use crate::frames::Addresses;
+use crate::payload::numbered;
+use crate::taps::Taps;
+use crate::Outcome;
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use nettap::{Error, Mbuf, Segmentation, Segments, Session, Tap, Vlan};
+use std::thread::sleep;
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Checksum {
+    /// The packet has it.
+    Full,
+    /// It is left to the interface.
+    Partial,
+}
+
+/// Arguments of `inject`.
+#[derive(Args)]
+pub(crate) struct Inject {
+    #[command(flatten)]
+    taps: Taps,
+    #[command(flatten)]
+    addresses: Addresses,
+    /// Datagrams.
+    #[arg(long, default_value_t = 1)]
+    count: u64,
+    /// Bytes of payload of each datagram.
+    #[arg(long, default_value_t = 64)]
+    size: usize,
+    /// Where the transport checksum is computed.
+    #[arg(long, default_value = "full")]
+    checksum: Checksum,
+    /// Put so many datagrams into one super-packet, for the kernel to cut.
+    #[arg(long)]
+    datagrams_per_packet: Option<u64>,
+    /// VLAN tag beside the bytes.
+    #[arg(long)]
+    vlan: Option<u16>,
+    /// Firewall mark.
+    #[arg(long)]
+    mark: Option<u32>,
+    /// Microseconds between two packets.
+    #[arg(long, default_value_t = 0)]
+    gap: u64,
+    /// Wait so many milliseconds between opening the tap and the first packet, and after the last one
+    /// before closing: time to see what an idle tap does by itself.
+    #[arg(long, default_value_t = 0)]
+    idle: u64,
+}
+
+impl Inject {
+    pub(crate) fn run(self) -> Outcome {
+        let (session, taps) = self.taps.open()?;
+        let tap = taps.first().context("no tap")?;
+        println!("ready");
+        sleep(Duration::from_millis(self.idle));
+        let each = self.datagrams_per_packet.unwrap_or(1);
+        let mut number = 0;
+        while number < self.count {
+            let payload: Vec<u8> = (number..number + each)
+                .flat_map(|number| numbered(number, self.size))
+                .collect();
+            let mbuf = self.packet(&session, &payload)?;
+            send(tap, mbuf)?;
+            number += each;
+            if self.gap > 0 {
+                sleep(Duration::from_micros(self.gap));
+            }
+        }
+        sleep(Duration::from_millis(self.idle));
+        tap.flush(u32::MAX, Some(Duration::from_secs(5)))
+            .context("flush")?;
+        let stats = tap.stats()?;
+        println!(
+            "{}",
+            serde_json::json!({
+                "sent": number,
+                "injected": stats.injected,
+                "injected_refused": stats.injected_refused,
+                "calls": session.system_calls(),
+            })
+        );
+        Ok(())
+    }
+
+    fn packet(&self, session: &Session, payload: &[u8]) -> Result<Mbuf> {
+        let mut frame = self.addresses.frame(payload)?;
+        let partial = match self.checksum {
+            // Segments get their checksums when the super-packet is cut, so it is always left there.
+            Checksum::Full if self.datagrams_per_packet.is_none() => None,
+            _ => Some(leave_checksum(&mut frame)?),
+        };
+        let mut mbuf = allocate(session)?;
+        loop {
+            match mbuf.set_payload(&frame) {
+                Ok(()) => break,
+                Err(Error::Empty) => session.pull(32, Some(Duration::from_secs(5)))?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if let Some((start, offset)) = partial {
+            mbuf.set_csum_partial(start, offset);
+        }
+        if self.datagrams_per_packet.is_some() {
+            mbuf.set_gso(Some(Segmentation {
+                into: Segments::Udp,
+                size: u16::try_from(self.size)?,
+                header_len: u16::try_from(frame.len() - payload.len())?,
+                ecn: false,
+            }))?;
+        }
+        if let Some(tci) = self.vlan {
+            mbuf.set_vlan(Some(Vlan {
+                tci,
+                protocol: 0x8100,
+            }));
+        }
+        if let Some(mark) = self.mark {
+            mbuf.set_mark(mark);
+        }
+        Ok(mbuf)
+    }
+}
+
+fn allocate(session: &Session) -> Result<Mbuf> {
+    loop {
+        if let Some(mbuf) = session.alloc() {
+            return Ok(mbuf);
+        }
+        session
+            .pull(16, Some(Duration::from_secs(5)))
+            .context("pull")?;
+    }
+}
+
+fn send(tap: &Tap, mbuf: Mbuf) -> Outcome {
+    let mut mbuf = mbuf;
+    loop {
+        match tap.revert(mbuf) {
+            Ok(()) => return Ok(()),
+            Err(rejected) if rejected.error == Error::Full => mbuf = rejected.value,
+            Err(rejected) => return Err(rejected.error.into()),
+        }
+        tap.flush(1, Some(Duration::from_secs(5)))
+            .context("flush")?;
+    }
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The ABI by hand: every subcommand makes the calls itself, from the structures of `uapi/`, and
+//! judges `errno`, time and counters.
+
+mod calls;
+mod ending;
+mod hostile;
+mod lengths;
+mod mapping;
+mod modes;
+mod session;
+mod shaped;
+mod supply;
+mod waiting;
+
+use crate::Outcome;
+use clap::{Args, Subcommand};
+use std::net::SocketAddr;
+
+/// A peer on an interface: packets that this process sends to it leave through the interface.
+#[derive(Args, Clone)]
+pub(crate) struct Peer {
+    /// Interface to tap.
+    ifname: String,
+    /// Where datagrams go: a receiver behind that interface.
+    to: SocketAddr,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Suite {
+    /// The version handshake, sizes of structures, reserved fields.
+    Calls,
+    /// Errors of `mbuf_map`, and what may be mapped how.
+    Mapping,
+    /// `mbuf_map` once; prints `ok` or the name of the errno.
+    TryMap(mapping::TryMap),
+    /// `interface_tap` once; prints `ok` or the name of the errno.
+    TryTap(modes::TryTap),
+    /// Unmap, munmap and close in every order, with a tap that holds packets.
+    Orders(Peer),
+    /// The alloc ring's floor, `mbuf_pull(n)`, `mbuf_push(-1)`.
+    Supply,
+    /// `mbuf_pull(0)`, `mbuf_push(tap)`, poll and epoll.
+    Waiting(Peer),
+    /// Which modes stand beside which.
+    Modes(Peer),
+    /// A session and its fork.
+    Fork(Peer),
+    /// Forged, duplicate and stale entries, scribbled rings.
+    Hostile(Peer),
+    /// Give super-packets or snapped packets another length, which is refused.
+    Lengths(lengths::Lengths),
+    /// Headers of changed and new packets that cannot be.
+    Shapes(Peer),
+}
+
+impl Suite {
+    pub(crate) fn run(self) -> Outcome {
+        match self {
+            Self::Calls => calls::run(),
+            Self::Mapping => mapping::run(),
+            Self::TryMap(attempt) => attempt.run(),
+            Self::TryTap(attempt) => attempt.run(),
+            Self::Orders(peer) => ending::orders(&peer),
+            Self::Supply => supply::run(),
+            Self::Waiting(peer) => waiting::run(&peer),
+            Self::Modes(peer) => modes::run(&peer),
+            Self::Fork(peer) => ending::fork(&peer),
+            Self::Hostile(peer) => hostile::run(&peer),
+            Self::Lengths(lengths) => lengths.run(),
+            Self::Shapes(peer) => shaped::run(&peer),
+        }
+    }
+}

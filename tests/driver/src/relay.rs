@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A program over the library: takes packets from its taps and does with each what its arguments
+//! say. What `--only` does not name goes on as it was, so that a test can act on its own packets and
+//! leave ARP and the rest alone.
+
+use crate::edit::{Edits, Layout};
+use crate::signals::Signals;
+use crate::taps::Taps;
+use crate::Outcome;
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use nettap::{Csum, Error, Mbuf, Session, Tap, Wait};
+use serde_json::json;
+use std::collections::VecDeque;
+use std::io::Write;
+use std::time::Duration;
+
+/// How often a waiting program looks at its signals.
+const GLANCE: Duration = Duration::from_millis(500);
+const BATCH: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Action {
+    /// Let it go on.
+    Revert,
+    /// Keep it until SIGUSR1; from then on revert.
+    Hold,
+    /// Drop it.
+    Drop,
+    /// Let it leave through the other tap.
+    Cross,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Waiting {
+    Poll,
+    Sleep,
+    Adaptive,
+}
+
+/// Arguments of `relay`.
+#[derive(Args)]
+pub(crate) struct Relay {
+    #[command(flatten)]
+    taps: Taps,
+    /// What to do with a packet.
+    #[arg(long = "do", default_value = "revert")]
+    action: Action,
+    #[command(flatten)]
+    edits: Edits,
+    /// Act only on TCP and UDP packets to this port.
+    #[arg(long)]
+    only: Option<u16>,
+    /// How to wait.
+    #[arg(long, default_value = "adaptive")]
+    wait: Waiting,
+    /// Print a line for each packet.
+    #[arg(long)]
+    print: bool,
+    /// End successfully when a tap has ended by itself.
+    #[arg(long)]
+    until_gone: bool,
+    /// Count packets acted upon, and print at the end how many system calls this process made through
+    /// its session from the packet of this number on.
+    #[arg(long)]
+    count_calls_from: Option<u64>,
+    /// End after so many packets acted upon.
+    #[arg(long)]
+    count: Option<u64>,
+}
+
+struct Running<'a> {
+    arguments: &'a Relay,
+    session: Session,
+    taps: Vec<Tap>,
+    action: Action,
+    held: VecDeque<(usize, Mbuf)>,
+    acted: u64,
+    calls_before: Option<u64>,
+}
+
+impl Relay {
+    pub(crate) fn run(self) -> Outcome {
+        let signals = Signals::catch()?;
+        let (session, taps) = self.taps.open()?;
+        println!("ready");
+        let mut running = Running {
+            arguments: &self,
+            session,
+            taps,
+            action: self.action,
+            held: VecDeque::new(),
+            acted: 0,
+            calls_before: None,
+        };
+        let outcome = running.until_told(&signals);
+        running.report();
+        match outcome {
+            Err(error)
+                if self.until_gone && error.downcast_ref::<Error>() == Some(&Error::Ended) =>
+            {
+                println!("gone");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn is_meant(&self, mbuf: &Mbuf) -> bool {
+        self.only
+            .is_none_or(|port| Layout::of(mbuf.bytes()).is_some_and(|layout| layout.port == port))
+    }
+}
+
+impl Running<'_> {
+    fn until_told(&mut self, signals: &Signals) -> Outcome {
+        let strategy = match self.arguments.wait {
+            Waiting::Poll => Wait::Poll,
+            Waiting::Sleep => Wait::Sleep,
+            Waiting::Adaptive => Wait::Adaptive { spin: 2000 },
+        };
+        let mut waiter = strategy.waiter();
+        let mut batch = Vec::new();
+        while !signals.stop() && self.arguments.count.is_none_or(|count| self.acted < count) {
+            if signals.release() {
+                self.release()?;
+            }
+            for nth in 0..self.taps.len() {
+                if let Some(tap) = self.taps.get(nth) {
+                    tap.recv_batch(&mut batch, BATCH);
+                }
+                for mbuf in batch.drain(..) {
+                    self.take(nth, mbuf)?;
+                }
+            }
+            let taps: Vec<&Tap> = self.taps.iter().collect();
+            match self.session.wait_with(&mut waiter, &taps, Some(GLANCE)) {
+                Ok(_) | Err(Error::Interrupted) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, nth: usize, mut mbuf: Mbuf) -> Outcome {
+        if self.arguments.print {
+            self.print(nth, &mbuf)?;
+        }
+        if !self.arguments.is_meant(&mbuf) {
+            return self.send(nth, mbuf);
+        }
+        self.acted += 1;
+        if self.arguments.count_calls_from == Some(self.acted) {
+            self.calls_before = Some(self.session.system_calls());
+        }
+        if !self.arguments.edits.is_empty() {
+            // A change that the library refuses is reported, and the packet goes on as it was.
+            if let Err(error) = self.arguments.edits.apply(&mut mbuf) {
+                println!("refused: {error:#}");
+            }
+        }
+        match self.action {
+            Action::Revert => self.send(nth, mbuf),
+            Action::Cross => self.send((nth + 1) % self.taps.len(), mbuf),
+            Action::Hold => {
+                self.held.push_back((nth, mbuf));
+                Ok(())
+            }
+            Action::Drop => Ok(()),
+        }
+    }
+
+    /// Reverts through the `nth` tap, waiting for room when the ring is full.
+    fn send(&self, nth: usize, mbuf: Mbuf) -> Outcome {
+        let tap = self.taps.get(nth).context("no such tap")?;
+        let mut mbuf = mbuf;
+        loop {
+            match tap.revert(mbuf) {
+                Ok(()) => return Ok(()),
+                Err(rejected) if rejected.error == Error::Full => mbuf = rejected.value,
+                Err(rejected) => return Err(rejected.error.into()),
+            }
+            match tap.flush(1, None) {
+                Ok(()) | Err(Error::Interrupted) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn release(&mut self) -> Outcome {
+        self.action = Action::Revert;
+        while let Some((nth, mbuf)) = self.held.pop_front() {
+            self.send(nth, mbuf)?;
+        }
+        println!("released");
+        Ok(())
+    }
+
+    fn print(&self, nth: usize, mbuf: &Mbuf) -> Result<()> {
+        let meta = mbuf.meta();
+        let bytes = mbuf.bytes();
+        let ethertype = bytes
+            .get(12..14)
+            .map(|kind| u16::from_be_bytes([kind[0], kind[1]]));
+        let line = json!({
+            "tap": self.taps.get(nth).map(Tap::name),
+            "direction": format!("{:?}", meta.direction),
+            "len": mbuf.len(),
+            "wire_len": meta.wire_len,
+            "snapped": meta.snapped,
+            "chain": mbuf.is_chain(),
+            "csum": match meta.csum { Csum::None => "none", Csum::Valid => "valid", Csum::Partial { .. } => "partial" },
+            "gso": meta.gso.map(|gso| gso.size),
+            "vlan": meta.vlan.map(|tag| tag.tci),
+            "mark": meta.mark,
+            "priority": meta.priority,
+            "hash": meta.hash,
+            "ethertype": ethertype.map(|kind| format!("{kind:04x}")),
+            "multicast": bytes.first().is_some_and(|first| first & 1 == 1),
+            "port": Layout::of(bytes).map(|layout| layout.port),
+        });
+        // Line by line, because a script reads along.
+        writeln!(std::io::stdout(), "{line}").context("stdout")
+    }
+
+    fn report(&self) {
+        let calls = self
+            .calls_before
+            .map(|before| self.session.system_calls() - before);
+        let counted = self
+            .arguments
+            .count_calls_from
+            .map(|from| (self.acted + 1).saturating_sub(from));
+        println!(
+            "{}",
+            json!({ "acted": self.acted, "held": self.held.len(), "counted": counted, "calls": calls })
+        );
+    }
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Taps from command-line arguments.
+
+use anyhow::{bail, Context, Result};
+use clap::{Args, ValueEnum};
+use nettap::{Gso, Mode, OnExit, OnFull, Session, Tap};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::str::FromStr;
+
+/// Where `ip netns` keeps its namespaces.
+const NAMED_NAMESPACES: &str = "/run/netns";
+
+/// An interface and a mode, written `b0:input`.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    ifname: String,
+    mode: Mode,
+}
+
+impl FromStr for Place {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (ifname, mode) = text.rsplit_once(':').context("write INTERFACE:MODE")?;
+        let modes = [Mode::Input, Mode::Output, Mode::Bypass];
+        let Some(mode) = modes.into_iter().find(|known| known.name() == mode) else {
+            bail!("{mode} is no mode");
+        };
+        Ok(Self {
+            ifname: ifname.to_owned(),
+            mode,
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Full {
+    Pass,
+    Drop,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Exit {
+    Revert,
+    Drop,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Super {
+    Whole,
+    Segment,
+}
+
+/// The taps of a program, all with the same options.
+#[derive(Args, Debug)]
+pub(crate) struct Taps {
+    /// A tap to open, as INTERFACE:MODE; may be given several times.
+    #[arg(long = "tap", required = true)]
+    places: Vec<Place>,
+    /// Look for the interfaces in this named namespace.
+    #[arg(long)]
+    netns: Option<String>,
+    /// Bytes of a packet that are captured.
+    #[arg(long)]
+    snaplen: Option<u32>,
+    /// What happens when there is no room.
+    #[arg(long)]
+    on_full: Option<Full>,
+    /// What happens to held packets when the tap ends.
+    #[arg(long)]
+    on_exit: Option<Exit>,
+    /// How super-packets are seen.
+    #[arg(long)]
+    gso: Option<Super>,
+    /// Bytes that a tap may hold.
+    #[arg(long)]
+    max_bytes: Option<u64>,
+    /// Cells of the taps' rings.
+    #[arg(long)]
+    ring_cells: Option<u32>,
+    /// Mbufs in the alloc ring.
+    #[arg(long)]
+    prealloc: Option<u32>,
+}
+
+impl Taps {
+    /// Opens the session and the taps.
+    pub(crate) fn open(&self) -> Result<(Session, Vec<Tap>)> {
+        let mut builder = Session::builder();
+        if let Some(mbufs) = self.prealloc {
+            builder = builder.prealloc(mbufs);
+        }
+        let session = builder.open()?;
+        let netns = match &self.netns {
+            Some(name) => {
+                let path = format!("{NAMED_NAMESPACES}/{name}");
+                Some(File::open(&path).context(path)?)
+            }
+            None => None,
+        };
+        let taps = self
+            .places
+            .iter()
+            .map(|place| self.tap(&session, netns.as_ref(), place));
+        let taps = taps.collect::<Result<_>>()?;
+        Ok((session, taps))
+    }
+
+    fn tap(&self, session: &Session, netns: Option<&File>, place: &Place) -> Result<Tap> {
+        let mut tap = session.tap(&place.ifname).mode(place.mode);
+        if let Some(netns) = netns {
+            tap = tap.netns(netns.as_fd());
+        }
+        if let Some(bytes) = self.snaplen {
+            tap = tap.snaplen(bytes);
+        }
+        if let Some(cells) = self.ring_cells {
+            tap = tap.ring_cells(cells);
+        }
+        if let Some(bytes) = self.max_bytes {
+            tap = tap.max_bytes(bytes);
+        }
+        match self.on_full {
+            Some(Full::Pass) => tap = tap.on_full(OnFull::Pass),
+            Some(Full::Drop) => tap = tap.on_full(OnFull::Drop),
+            None => {}
+        }
+        match self.on_exit {
+            Some(Exit::Revert) => tap = tap.on_exit(OnExit::Revert),
+            Some(Exit::Drop) => tap = tap.on_exit(OnExit::Drop),
+            None => {}
+        }
+        match self.gso {
+            Some(Super::Whole) => tap = tap.gso(Gso::Whole),
+            Some(Super::Segment) => tap = tap.gso(Gso::Segment),
+            None => {}
+        }
+        Ok(tap.open()?)
+    }
+}

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Numbered UDP datagrams through ordinary sockets, IPv4, IPv6 and multicast.
+
+use crate::payload::{numbered, Tally};
+use crate::Outcome;
+use anyhow::{bail, Context, Result};
+use clap::Args;
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Arguments of `udp-send`.
+#[derive(Args)]
+pub(crate) struct Send {
+    /// Where to.
+    to: SocketAddr,
+    /// Datagrams.
+    #[arg(long, default_value_t = 1)]
+    count: u64,
+    /// Number of the first.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Bytes of payload.
+    #[arg(long, default_value_t = 64)]
+    size: usize,
+    /// This text as payload instead of a number.
+    #[arg(long)]
+    text: Option<String>,
+    /// Microseconds between two datagrams.
+    #[arg(long, default_value_t = 0)]
+    gap: u64,
+    /// Send from this port.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Interface for multicast (IPv4 address of it).
+    #[arg(long)]
+    via: Option<Ipv4Addr>,
+    /// Let sends that fail for want of a buffer or by a filter (`ENOBUFS`, `EPERM`) pass, and count them.
+    #[arg(long)]
+    tolerant: bool,
+}
+
+impl Send {
+    pub(crate) fn run(self) -> Outcome {
+        let from: IpAddr = if self.to.is_ipv4() {
+            [0, 0, 0, 0].into()
+        } else {
+            [0u16; 8].into()
+        };
+        let socket = UdpSocket::bind((from, self.port)).context("bind")?;
+        if let Some(via) = self.via {
+            socket2::SockRef::from(&socket)
+                .set_multicast_if_v4(&via)
+                .context("IP_MULTICAST_IF")?;
+        }
+        // Connected sockets hear of ICMP errors; these tests judge by what arrives.
+        let mut failed = 0u64;
+        for number in self.first..self.first + self.count {
+            let payload = match &self.text {
+                Some(text) => text.clone().into_bytes(),
+                None => numbered(number, self.size),
+            };
+            match socket.send_to(&payload, self.to) {
+                Ok(_) => {}
+                Err(error) if self.tolerant && is_local_refusal(&error) => failed += 1,
+                Err(error) => return Err(error).context("sendto"),
+            }
+            if self.gap > 0 {
+                sleep(Duration::from_micros(self.gap));
+            }
+        }
+        println!(
+            "{}",
+            serde_json::json!({ "sent": self.count - failed, "failed": failed })
+        );
+        Ok(())
+    }
+}
+
+fn is_local_refusal(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EPERM))
+}
+
+/// Arguments of `udp-recv`.
+#[derive(Args)]
+pub(crate) struct Recv {
+    /// Address and port to receive on.
+    bind: SocketAddr,
+    /// Datagrams to wait for.
+    #[arg(long)]
+    count: u64,
+    /// Seconds to wait for them.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Stop when nothing has come for this many seconds.
+    #[arg(long)]
+    idle: Option<f64>,
+    /// Seconds to listen for what should not come, once all is there.
+    #[arg(long, default_value_t = 0.2)]
+    linger: f64,
+    /// Print payloads as text, one a line, instead of judging numbers.
+    #[arg(long)]
+    text: bool,
+    /// Be content with fewer than `count`, as long as none is harmed, doubled or overtaken.
+    #[arg(long)]
+    some: bool,
+    /// Do not mind the order.
+    #[arg(long)]
+    unordered: bool,
+    /// Join this multicast group on the interface with the given address.
+    #[arg(long, num_args = 2, value_names = ["GROUP", "ADDRESS"])]
+    join: Option<Vec<Ipv4Addr>>,
+}
+
+impl Recv {
+    pub(crate) fn run(self) -> Outcome {
+        let socket = self.socket()?;
+        println!("ready");
+        let deadline = after(self.seconds);
+        let mut tally = Tally::default();
+        let mut came = 0;
+        let mut buffer = vec![0u8; 65536];
+        while came < self.count {
+            let quiet = self.idle.map_or(deadline, |idle| deadline.min(after(idle)));
+            let Some(bytes) = receive(&socket, &mut buffer, quiet)? else {
+                break;
+            };
+            self.take(bytes, &mut tally);
+            came = if self.text { came + 1 } else { tally.unique() };
+        }
+        let aftermath = after(self.linger);
+        while let Some(bytes) = receive(&socket, &mut buffer, aftermath)? {
+            self.take(bytes, &mut tally);
+            came += u64::from(self.text);
+        }
+        self.judge(came, &tally)
+    }
+
+    fn socket(&self) -> Result<UdpSocket> {
+        let socket = Socket::new(
+            Domain::for_address(self.bind),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
+        socket.set_reuse_address(true)?;
+        // Room for what arrives while an emulated CPU does something else; beyond the system's limit.
+        setsockopt(&socket, RcvBufForce, &(16 << 20)).context("SO_RCVBUFFORCE")?;
+        socket.bind(&self.bind.into()).context("bind")?;
+        let socket = UdpSocket::from(socket);
+        if let Some([group, address]) = self.join.as_deref() {
+            socket
+                .join_multicast_v4(group, address)
+                .context("IP_ADD_MEMBERSHIP")?;
+        }
+        Ok(socket)
+    }
+
+    fn take(&self, bytes: &[u8], tally: &mut Tally) {
+        if self.text {
+            println!("{}", String::from_utf8_lossy(bytes));
+        } else {
+            tally.add(bytes);
+        }
+    }
+
+    fn judge(&self, came: u64, tally: &Tally) -> Outcome {
+        if !self.text {
+            println!("{}", tally.json());
+        }
+        let good = match (self.text, self.some) {
+            (true, _) => came == self.count,
+            (false, true) => tally.is_clean(self.unordered),
+            (false, false) => tally.is_exactly(self.count, self.unordered),
+        };
+        if !good {
+            bail!(
+                "expected {} datagrams, each once, unharmed and in order; got {}",
+                self.count,
+                tally.json()
+            );
+        }
+        Ok(())
+    }
+}
+
+fn after(seconds: f64) -> Instant {
+    Instant::now() + Duration::from_secs_f64(seconds)
+}
+
+/// One datagram, or nothing when the time is over.
+fn receive<'a>(
+    socket: &UdpSocket,
+    buffer: &'a mut [u8],
+    deadline: Instant,
+) -> Result<Option<&'a [u8]>> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None);
+        }
+        socket.set_read_timeout(Some(left))?;
+        match socket.recv(buffer) {
+            Ok(length) => return Ok(buffer.get(..length)),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) => {}
+            Err(error) => return Err(error).context("recv"),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Objective: packets changed in place arrive changed, with checksums that the receiver verifies: UDP and TCP, IPv4 and
+# IPv6, in both directions; where the checksum is left to an interface, the interface or the kernel computes it.
+#
+#	client 10.1.0.2, fd01::2 ───── b0 box b1 ───── 10.2.0.2, fd02::2 server
+#	                       (INPUT and OUTPUT taps on b0)
+
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+road
+with_ipv6 client box server
+address client c0 fd01::2/64
+address box b0 fd01::1/64
+address box b1 fd02::1/64
+address server s0 fd02::2/64
+ip -n client -6 route add default via fd01::1
+ip -n server -6 route add default via fd02::1
+ns box sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
+pings client fd02::2 1
+
+checksum_errors() { ns "$1" nstat -asz | awk '/Udp6?InCsumErrors/ { n += $2 } END { print n + 0 }'; }
+
+# exchange FROM TO ADDRESS: "netTAP 7" sent there arrives as "NETTAP 7".
+exchange() {
+	receiver recv "$2" "$3" --count 3 --text
+	datagrams "$1" "$3" --count 3 --text "netTAP 7"
+	finish recv
+	expect "datagrams that arrived changed at $3" "$(grep -c '^NETTAP 7$' "$WORK/recv.log")" -eq 3
+}
+
+both_ways() {
+	exchange client box 10.1.0.1:7000
+	exchange client box '[fd01::1]:7000'
+	exchange box client 10.1.0.2:7000
+	exchange box client '[fd01::2]:7000'
+}
+
+part "with the whole checksum, which receivers verify"
+tapped relay box ntdrive relay --tap b0:input --tap b0:output --only 7000 --upper --full-checksum
+both_ways
+stop relay
+
+part "they do verify: a wrong one is thrown away and counted"
+tapped relay box ntdrive relay --tap b0:input --tap b0:output --only 7000 --upper --full-checksum --wrong-checksum
+for place in 'client box 10.1.0.1' 'client box [fd01::1]' 'box client 10.1.0.2' 'box client [fd01::2]'; do
+	read -r from to address <<<"$place"
+	before=$(checksum_errors "$to")
+	receiver recv "$to" "$address:7000" --count 0 --linger 0.5
+	datagrams "$from" "$address:7000" --count 3
+	finish recv
+	expect "checksum errors at $address" "$(checksum_errors "$to")" -eq $((before + 3))
+done
+quiet b0 input
+counts b0 input ended.changed -ge 6
+counts b0 output ended.changed -ge 6
+stop relay
+
+part "senders that compute checksums themselves: the change is theirs to verify as well"
+ns client ethtool -K c0 tx off >/dev/null
+ns box ethtool -K b0 tx off >/dev/null
+tapped relay box ntdrive relay --tap b0:input --tap b0:output --only 7000 --upper
+both_ways
+stop relay
+ns client ethtool -K c0 tx on >/dev/null
+ns box ethtool -K b0 tx on >/dev/null
+
+part "left to the interface: the box forwards through one that computes in software"
+ns box ethtool -K b1 tx off >/dev/null
+tapped relay box ntdrive relay --tap b0:input --only 7000 --upper
+before=$(checksum_errors server)
+exchange client server 10.2.0.2:7000
+exchange client server '[fd02::2]:7000'
+expect "checksum errors" "$(checksum_errors server)" -eq "$before"
+stop relay
+
+part "TCP with super-packets, and segment by segment with checksums of its own"
+base64 /dev/urandom | head -c 3M >"$WORK/data"
+tr a-z A-Z <"$WORK/data" >"$WORK/wanted"
+for gso in whole segment; do
+	for tx in on off; do
+		ns client ethtool -K c0 tx $tx >/dev/null
+		tapped relay box ntdrive relay --tap b0:input --tap b0:output --gso $gso --ring-cells 1024 --only 7000 --upper
+		tcp_sink sink box 7000 "$WORK/there"
+		tcp_send client "$WORK/data" 10.1.0.1 7000
+		finish sink
+		same "$WORK/wanted" "$WORK/there"
+		tcp_sink sink client 7000 "$WORK/there"
+		tcp_send box "$WORK/data" 10.1.0.2 7000
+		finish sink
+		same "$WORK/wanted" "$WORK/there"
+		quiet b0 input
+		quiet b0 output
+		counts b0 input ended.changed -gt 0
+		counts b0 output ended.changed -gt 0
+		stop relay
+	done
+done

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Objective: the programs that come with NetTap do what they say, run as `tapctl run NAME`: bridge, nat, dump, delay.
+# (echo: 030.)
+#
+#	client c0 10.1.0.2 ───── b0 10.1.0.1 box 10.2.0.1 b1 ───── s0 10.2.0.2 server
+
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+road
+
+end() { balance; kill -TERM "${PIDS[$1]}"; finish "$1"; }
+
+part "delay: a ping takes longer by as much, each way"
+tapped delay box tapctl run delay --ms 50 --mode input,output b0
+ns client ping -q -n -c 3 -i 0.2 10.1.0.1 >"$WORK/ping.log" || fail "$(cat "$WORK/ping.log")"
+expect "least round trip in ms" "$(sed -n 's|.*= \([0-9]*\)\..*|\1|p' "$WORK/ping.log")" -ge 100
+end delay
+
+part "dump: pcapng that tcpdump reads"
+tapped dump box tapctl run dump --mode input,output -w "$WORK/dump.pcapng" b0
+pings client 10.1.0.1 10
+quiet b0 input
+end dump
+expect "echo requests in the dump" "$(tcpdump -n -r "$WORK/dump.pcapng" 2>/dev/null | grep -c 'echo request')" -eq 10
+expect "echo replies in the dump" "$(tcpdump -n -r "$WORK/dump.pcapng" 2>/dev/null | grep -c 'echo reply')" -eq 10
+
+part "nat: the server sees the translated address, the client its answers"
+ip -n box address add 10.2.0.50/32 dev b1
+neighbour server s0 10.2.0.50 "$MAC_B1"
+tapped nat box tapctl run nat --outside b1 --inside-net 10.1.0.0/24 --address 10.2.0.50
+web server 10.2.0.2
+noise "$WORK/www/data" 2
+fetch client http://10.2.0.2/data "$WORK/data"
+same "$WORK/www/data" "$WORK/data"
+expect "address that the server saw" "$(cut -d' ' -f1 "$WORK/access.log" | sort -u)" = 10.2.0.50
+pings client 10.2.0.2 5
+end nat
+fetch client http://10.2.0.2/data "$WORK/data"
+expect "without nat it sees the client" "$(tail -n 1 "$WORK/access.log" | cut -d' ' -f1)" = 10.1.0.2
+
+part "bridge: client and server are neighbours, the box is cut off"
+ip -n server address add 10.1.0.9/24 dev s0
+tapped bridge box tapctl run bridge b0 b1
+pings client 10.1.0.9 10
+lost client 10.1.0.1
+end bridge
+pings client 10.1.0.1

@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+# The guest's side of `make test`: loads the module, runs tests/guest/NNN-name.sh one after the other, and judges more
+# than their exit status: what the kernel's log says since the test began, that no tap and no session is left, that every
+# mbuf of the region is free. At the end the module is unloaded and loaded over and over, and no memory may be gone.
+#
+#	run.sh [NAME…]		all tests, or those whose name contains one of the words; V=1 shows their output
+#
+# A test's exit status: 0 passed, 1 failed, 77 skipped with the reason on its last line. Each runs in mount, pid and
+# network namespaces of its own, which take its processes and networks along when it ends, however it ends.
+
+set -euo pipefail
+
+readonly SKIPPED=77
+# Seconds for one test; it is killed after that.
+readonly LIMIT=${LIMIT:-120}
+HERE=$(cd "$(dirname "$0")" && pwd -P)
+NETTAP_MODULE=${NETTAP_MODULE:-$HERE/../build/$(uname -r)/nettap.ko}
+PATH=$HERE/../build/target/release:$HERE/../build/target/release/examples:$PATH
+readonly HERE
+export NETTAP_MODULE PATH NETTAP_TEST=1
+
+# What a healthy kernel does not print.
+readonly COMPLAINTS='BUG[: ]|WARNING:|Oops|general protection|rcu:.*(stall|detected)|INFO: (task|lockdep|trying)|blocked for more than'\
+'|(possible|inconsistent) .*lock|unregister_netdevice: waiting|Bad rss-counter|Call Trace|refcount_t:|UBSAN|KASAN|kmemleak'\
+'|soft lockup|page_pool.*stalled|nf_conntrack.*leak|list_(add|del) corruption|scheduling while atomic|sleeping function'
+
+passed=0 failed=0 skipped=0
+OUT=$(mktemp -d)
+readonly OUT
+
+complaints() { dmesg | sed "1,/$1/d" | grep -E "$COMPLAINTS"; }
+
+# idle: no session but those that ask, no tap, and every mbuf free. Packets that were made of mbufs may still be under
+# way for a moment.
+idle() {
+	local tries state
+	for ((tries = 0; tries < 100; tries++)); do
+		state=$(tapctl --json region show | jq -c '.region | [.sessions, .taps, (.made | not) or .held.free == .mbufs]')
+		[[ $state != '[0,0,true]' ]] || return 0
+		sleep 0.05
+	done
+	echo "left over: [sessions, taps, all mbufs free] is $state"
+	tapctl session list
+	tapctl tap list
+	return 1
+}
+
+# judge NAME STATUS LOG: prints why a test that says it passed did not.
+judge() {
+	local marker="nettap-test: $1 begins" good=1
+	if complaints "$marker" >"$OUT/complaints"; then
+		echo "the kernel complains:"
+		dmesg | sed "1,/$marker/d" | grep -E -A 25 "$COMPLAINTS" | head -n 60
+		good=0
+	fi
+	if [[ -e /dev/nettap ]]; then
+		idle || good=0
+	else
+		echo "the test left the module unloaded"
+		good=0
+	fi
+	((good))
+}
+
+run() {
+	local name=$1 log=$OUT/$1.log status=0 start=$EPOCHREALTIME took verdict
+	echo "nettap-test: $name begins" >/dev/kmsg
+	timeout --signal=KILL "$LIMIT" unshare --mount --net --pid --fork --kill-child --mount-proc --propagation private -- \
+		bash "$HERE/guest/$name.sh" >"$log" 2>&1 </dev/null || status=$?
+	((status != 137)) || echo "killed after $LIMIT s" >>"$log"
+	judge "$name" >>"$log" || [[ $status -ne 0 && $status -ne $SKIPPED ]] || status=1
+	took=$(((${EPOCHREALTIME/./} - ${start/./}) / 100000))
+	case $status in
+	0) verdict=ok passed=$((passed + 1)) ;;
+	"$SKIPPED") verdict=skip skipped=$((skipped + 1)) ;;
+	*) verdict=FAIL failed=$((failed + 1)) ;;
+	esac
+	printf '%-4s  %-24s %3d.%d s' "$verdict" "$name" $((took / 10)) $((took % 10))
+	if [[ $verdict == skip ]]; then printf '  %s' "$(tail -n 1 "$log")"; fi
+	echo
+	if [[ $verdict == FAIL || ${V:-} ]]; then sed 's/^/      /' "$log"; fi
+	[[ ! -w /out ]] || cp "$log" /out/
+}
+
+available() {
+	echo 3 >/proc/sys/vm/drop_caches
+	awk '/^MemFree:|^Buffers:|^Cached:/ { kb += $2 } END { print kb }' /proc/meminfo
+}
+
+# Loads, maps the region, unloads: what one round lost, twenty rounds lose twenty times. A region is 4 MB and more, so
+# one that stayed behind once would show as well.
+leaks() {
+	local before after lost round
+	for round in {0..21}; do
+		# The first rounds fill caches of the kernel that stay.
+		((round != 2)) || before=$(available)
+		rmmod nettap || return 1
+		insmod "$NETTAP_MODULE"
+		[[ $(ntdrive raw try-map) == ok ]] || return 1
+	done
+	after=$(available)
+	lost=$((before - after))
+	echo "20 times unloaded, loaded and mapped: $lost kB of $before kB less"
+	rmmod nettap
+	! grep -q '\[nettap\]' /proc/vmallocinfo || { grep '\[nettap\]' /proc/vmallocinfo; return 1; }
+	! complaints 'nettap-test: leaks begins' || return 1
+	insmod "$NETTAP_MODULE"
+	((lost < 3000))
+}
+
+tests() {
+	local file word
+	for file in "$HERE"/guest/[0-9]*.sh; do
+		file=${file##*/} file=${file%.sh}
+		(($#)) || echo "$file"
+		for word; do
+			[[ $file != *"$word"* ]] || { echo "$file" && break; }
+		done
+	done
+}
+
+main() {
+	local name start=$SECONDS
+	grep -q '^nettap ' /proc/modules || insmod "$NETTAP_MODULE"
+	mapfile -t names < <(tests "$@")
+	((${#names[@]})) || { echo "no test is called so: $*" >&2 && exit 1; }
+	for name in "${names[@]}"; do
+		run "$name"
+	done
+	echo "nettap-test: leaks begins" >/dev/kmsg
+	if leaks >"$OUT/leaks" 2>&1; then
+		passed=$((passed + 1))
+		echo "ok    no leaks: $(head -n 1 "$OUT/leaks")"
+	else
+		failed=$((failed + 1))
+		echo "FAIL  leaks"
+		sed 's/^/      /' "$OUT/leaks"
+	fi
+	echo "$((SECONDS - start)) s on $(uname -r)"
+	echo "$passed passed, $failed failed, $skipped skipped"
+	((failed == 0))
+}
+
+main "$@"

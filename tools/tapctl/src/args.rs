@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The command line: the one definition from which parsing, help, completions and the man page come.
+//!
+//! `OBJECT COMMAND` as with `ip`, in full words. What a command takes are options (`--dev eth0`) and
+//! not bare pairs (`dev eth0`): their order never matters, a misspelt one is an error instead of a
+//! value, and every shell completes both their names and their values from this file.
+
+use crate::programs::{bridge, delay, dump, echo, nat};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use nettap::uapi::tap::{self, Gso, Mode, OnExit, OnFull};
+
+/// Administers NetTap: taps, sessions, the region of packet buffers, and the programs that use them.
+#[derive(Debug, Parser)]
+#[command(name = "tapctl", version, max_term_width = 100)]
+#[command(subcommand_value_name = "OBJECT", subcommand_help_heading = "Objects")]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What the command is about.
+    #[command(subcommand)]
+    pub(crate) object: Object,
+}
+
+impl Cli {
+    /// Whether this process was started by `tap add` to hold a tap.
+    pub fn is_holder(&self) -> bool {
+        matches!(&self.object, Object::Tap(Tap::Add(add)) if add.holder)
+    }
+
+    /// Whether standard output belongs to what the command runs.
+    pub fn is_stream(&self) -> bool {
+        matches!(&self.object, Object::Dump(_) | Object::Run(_))
+    }
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Global {
+    /// Print one JSON document, errors included
+    #[arg(short, long, global = true)]
+    pub json: bool,
+    /// Work in this network namespace, a name of `ip netns`; lists show its taps only
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub netns: Option<String>,
+    /// Leave out headings and explanations
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// What a command is about.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Object {
+    /// List, open and end taps, and read their counters
+    #[command(subcommand)]
+    Tap(Tap),
+    /// List the programs that have NetTap open
+    #[command(subcommand)]
+    Session(Session),
+    /// Show the region of packet buffers and who has them
+    #[command(subcommand)]
+    Region(Region),
+    /// List interfaces
+    #[command(subcommand)]
+    Dev(Dev),
+    /// Write the packets of interfaces as pcapng: `run dump`
+    Dump(dump::Args),
+    /// Run one of the programs that come with NetTap
+    #[command(subcommand)]
+    Run(Run),
+    /// Show on one screen how NetTap is, and what to do about what is wrong
+    Status,
+    /// Show the versions of tool, library and module
+    Version,
+    /// Print a completion script
+    Completion {
+        /// Shell to complete for
+        shell: Shell,
+    },
+    /// Print the man page
+    Man,
+}
+
+/// Commands on taps.
+#[derive(Debug, Subcommand)]
+pub enum Tap {
+    /// List taps
+    List(List),
+    /// Open a tap that gives every packet back as it was, and keep it open
+    ///
+    /// A tap lives as long as a program holds it. This command starts a program in the background that
+    /// does, prints the tap's id once it is open, and returns; `tapctl tap del` ends the tap and with
+    /// it the program.
+    Add(Add),
+    /// End taps
+    ///
+    /// Packets that a tap's program still holds follow the tap's `--on-exit` policy.
+    Del(Del),
+    /// Show a tap's counters by cause, and whether its balance closes
+    ///
+    /// The exit code is 1 when a balance does not close.
+    Stats(Stats),
+}
+
+/// Which taps `tap list` shows.
+#[derive(Debug, Default, Args)]
+pub struct List {
+    /// Taps of this interface only
+    #[arg(long, value_name = "IF", value_parser = interface)]
+    pub dev: Option<String>,
+}
+
+/// What `tap add` opens.
+#[derive(Clone, Debug, Args)]
+pub struct Add {
+    /// Interface
+    #[arg(long, value_name = "IF", value_parser = interface)]
+    pub dev: String,
+    /// Which packets detour
+    #[arg(long)]
+    pub mode: ModeWord,
+    /// Give the program at most N bytes of each packet
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub snaplen: Option<u32>,
+    /// What happens to a packet that finds no room
+    #[arg(long, value_name = "POLICY", default_value = "pass")]
+    pub on_full: OnFullWord,
+    /// What happens to held packets when the tap ends
+    #[arg(long, value_name = "POLICY", default_value = "revert")]
+    pub on_exit: OnExitWord,
+    /// Most bytes of packets that the tap may hold, with the kernel's bookkeeping; K, M or G may follow
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub max_bytes: Option<u64>,
+    /// How super-packets (GSO, GRO) reach the program
+    #[arg(long, value_name = "FORM", default_value = "whole")]
+    pub gso: GsoWord,
+    /// Cells of the tap's rings, a power of two
+    #[arg(long, value_name = "N", value_parser = ring)]
+    pub ring: Option<u32>,
+    /// Stay in the foreground, for service managers
+    #[arg(long)]
+    pub foreground: bool,
+    /// This process was started by another `tap add` to hold the tap
+    #[arg(long, hide = true, conflicts_with = "foreground")]
+    pub holder: bool,
+}
+
+/// Which taps `tap del` ends.
+#[derive(Debug, Default, Args)]
+#[command(group = ArgGroup::new("which").required(true).multiple(false))]
+pub struct Del {
+    /// Ids of taps
+    #[arg(group = "which", value_name = "ID")]
+    pub ids: Vec<u32>,
+    /// All taps of this interface
+    #[arg(long, group = "which", value_name = "IF", value_parser = interface)]
+    pub dev: Option<String>,
+    /// All taps
+    #[arg(long, group = "which")]
+    pub all: bool,
+}
+
+/// Which taps `tap stats` shows.
+#[derive(Debug, Default, Args)]
+pub struct Stats {
+    /// Ids of taps; all taps when there is none
+    #[arg(value_name = "ID")]
+    pub ids: Vec<u32>,
+}
+
+/// Commands on sessions.
+#[derive(Debug, Subcommand)]
+pub enum Session {
+    /// List sessions: every open of /dev/nettap, its process, and what it has
+    List,
+}
+
+/// Commands on the region.
+#[derive(Debug, Subcommand)]
+pub enum Region {
+    /// Show size, free packet buffers, and who has the others
+    Show,
+}
+
+/// Commands on interfaces.
+#[derive(Debug, Subcommand)]
+pub enum Dev {
+    /// List which interfaces can be tapped in which modes, and why not in the others
+    List,
+}
+
+/// The programs that come with NetTap; what each is and takes is said by itself.
+#[derive(Debug, Subcommand)]
+#[command(subcommand_value_name = "NAME", subcommand_help_heading = "Programs")]
+pub(crate) enum Run {
+    Bridge(bridge::Args),
+    Delay(delay::Args),
+    Dump(dump::Args),
+    Echo(echo::Args),
+    Nat(nat::Args),
+}
+
+/// Shells that scripts are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// GNU bash with bash-completion
+    Bash,
+    /// The Z shell
+    Zsh,
+    /// The friendly interactive shell
+    Fish,
+}
+
+/// [`Mode`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeWord {
+    /// Received packets, before the host's network layer sees them
+    Input,
+    /// Packets that the host sends, before the interface sees them
+    Output,
+    /// Both, with the host cut off
+    Bypass,
+}
+
+impl From<ModeWord> for Mode {
+    fn from(word: ModeWord) -> Self {
+        match word {
+            ModeWord::Input => Self::Input,
+            ModeWord::Output => Self::Output,
+            ModeWord::Bypass => Self::Bypass,
+        }
+    }
+}
+
+/// [`OnFull`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnFullWord {
+    /// It goes on as if there were no tap
+    Pass,
+    /// It is dropped and counted
+    Drop,
+}
+
+impl From<OnFullWord> for OnFull {
+    fn from(word: OnFullWord) -> Self {
+        match word {
+            OnFullWord::Pass => Self::Pass,
+            OnFullWord::Drop => Self::Drop,
+        }
+    }
+}
+
+/// [`OnExit`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnExitWord {
+    /// They go on as they were, in order
+    Revert,
+    /// They are dropped and counted
+    Drop,
+}
+
+impl From<OnExitWord> for OnExit {
+    fn from(word: OnExitWord) -> Self {
+        match word {
+            OnExitWord::Revert => Self::Revert,
+            OnExitWord::Drop => Self::Drop,
+        }
+    }
+}
+
+/// [`Gso`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GsoWord {
+    /// As the kernel has them
+    Whole,
+    /// Cut into packets of wire size
+    Segment,
+}
+
+impl From<GsoWord> for Gso {
+    fn from(word: GsoWord) -> Self {
+        match word {
+            GsoWord::Whole => Self::Whole,
+            GsoWord::Segment => Self::Segment,
+        }
+    }
+}
+
+/// An interface's name: what the kernel's dev_valid_name() accepts.
+fn interface(word: &str) -> Result<String, String> {
+    let longest = tap::IFNAME_MAX - 1;
+    if word.is_empty() || word.len() > longest {
+        return Err(format!("an interface's name has 1 to {longest} bytes"));
+    }
+    let odd = |c: char| c == '/' || c == ':' || c.is_ascii_whitespace();
+    if word == "." || word == ".." || word.contains(odd) {
+        return Err(String::from("no interface can have this name"));
+    }
+    Ok(String::from(word))
+}
+
+/// Cells of a ring.
+fn ring(word: &str) -> Result<u32, String> {
+    let cells: u32 = word.parse().map_err(|error| format!("{error}"))?;
+    if cells.is_power_of_two() && (tap::RING_MIN..=tap::RING_MAX).contains(&cells) {
+        return Ok(cells);
+    }
+    Err(format!(
+        "a ring has a power of two of cells, {} to {}",
+        tap::RING_MIN,
+        tap::RING_MAX
+    ))
+}
+
+/// A number of bytes.
+fn size(word: &str) -> Result<u64, String> {
+    let (digits, shift) = match word.strip_suffix(['K', 'M', 'G']) {
+        Some(digits) if word.ends_with('K') => (digits, 10),
+        Some(digits) if word.ends_with('M') => (digits, 20),
+        Some(digits) => (digits, 30),
+        None => (word, 0),
+    };
+    let number: u64 = digits.parse().map_err(|error| format!("{error}"))?;
+    match number.checked_mul(1 << shift) {
+        Some(0) => Err(String::from("a tap that may hold nothing detours nothing")),
+        Some(bytes) => Ok(bytes),
+        None => Err(String::from("too large")),
+    }
+}
+
+/// The definition as `clap` has it, for help, completions and the man page.
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `tap add`: opens a tap and keeps it open.
+//!
+//! A tap lives as long as its session, and a session as long as its process. So the command starts
+//! itself once more, as the *holder*: a process in the background, of a session of its own in the
+//! terminal's sense, too, that opens the tap, reports over a pipe, and gives every packet back until
+//! somebody ends the tap. `--foreground` does the same work in the process that was called.
+
+use super::{tap, taps_of, Context, Owners, Places};
+use crate::args::Add;
+use crate::detach;
+use crate::failure::Failure;
+use crate::kernel::name;
+use nettap::uapi::ioctl::TapStats;
+use nettap::uapi::tap::Mode;
+use nettap::{Error, Session, Tap, Wait};
+use nix::errno::Errno;
+use serde_json::Value as Json;
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+/// Packets taken from the ring at once.
+const BATCH: usize = 64;
+/// Looks before sleeping: some microseconds, in which the next packet of a burst comes.
+const SPIN: u32 = 1000;
+
+/// `tap add`.
+pub fn add(context: &mut Context<'_, '_>, add: &Add) -> Result<(), Failure> {
+    if !add.foreground && !add.holder {
+        let id = start(context)?;
+        return report(context, id);
+    }
+    if add.holder {
+        detach::leave_terminal()?;
+    }
+    context.netns.enter()?;
+    let session = Session::open()?;
+    let tap = open(&session, add).map_err(|error| explain(context, add, error))?;
+    report(context, tap.id())?;
+    if add.holder {
+        // The end of the pipe tells the caller that the report is complete.
+        detach::leave_output()?;
+    }
+    hold(&session, &tap)
+}
+
+fn open(session: &Session, add: &Add) -> Result<Tap, Error> {
+    session
+        .tap(&add.dev)
+        .mode(add.mode.into())
+        .snaplen(add.snaplen.unwrap_or(0))
+        .on_full(add.on_full.into())
+        .on_exit(add.on_exit.into())
+        .max_bytes(add.max_bytes.unwrap_or(0))
+        .gso(add.gso.into())
+        .ring_cells(add.ring.unwrap_or(0))
+        .open()
+}
+
+/// Says who stands in the way, when somebody does.
+fn explain(context: &Context<'_, '_>, add: &Add, error: Error) -> Failure {
+    let failure = Failure::from(error);
+    if !failure.is(Errno::EBUSY) {
+        return failure;
+    }
+    let (Ok(taps), Ok(sessions)) = (taps_of(context, &add.dev), context.kernel.sessions()) else {
+        return failure;
+    };
+    match in_the_way(&taps, add.mode.into()) {
+        Some(tap) => Failure::system(
+            format_args!("{} has {}", add.dev, obstacle(tap, &Owners::of(&sessions))),
+            Errno::EBUSY,
+        )
+        .hint(format!("end it first: `tapctl tap del {}`", tap.id)),
+        None => failure,
+    }
+}
+
+/// The tap beside which one of this mode cannot stand.
+pub fn in_the_way(taps: &[TapStats], mode: Mode) -> Option<&TapStats> {
+    taps.iter()
+        .find(|tap| !Mode::from_raw(tap.mode).is_some_and(|other| other.beside(mode)))
+}
+
+/// `bypass tap 3 held by pid 812 (snort)`.
+pub fn obstacle(tap: &TapStats, owners: &Owners) -> String {
+    let (mode, owner) = (tap::mode(tap), owners.said(tap));
+    format!("{mode} tap {} held by {owner}", tap.id)
+}
+
+/// Gives every packet back as it was, until the tap ends.
+fn hold(session: &Session, tap: &Tap) -> Result<(), Failure> {
+    let mut waiter = Wait::Adaptive { spin: SPIN }.waiter();
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        let turn = session.wait_with(&mut waiter, &[tap], None).and_then(|_| {
+            tap.recv_batch(&mut batch, BATCH);
+            tap.revert_all(&mut batch)
+        });
+        match turn {
+            Ok(()) | Err(Error::Interrupted) => {}
+            Err(Error::Ended) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Says which tap there is now.
+fn report(context: &mut Context<'_, '_>, id: u32) -> Result<(), Failure> {
+    let taps = context.kernel.taps()?;
+    let Some(tap) = taps.iter().find(|tap| tap.id == id) else {
+        return Err(Failure::new(format!("tap {id} ended at once")));
+    };
+    let owners = Owners::of(&context.kernel.sessions()?);
+    let said = format!(
+        "tap {id}: {} of {}, held by {}",
+        tap::mode(tap),
+        name(&tap.ifname),
+        owners.said(tap)
+    );
+    let record = tap::record(tap, &owners, &Places::look(), context.netns.inode());
+    context.out.done("tap", record, &said, Some(id.to_string()))
+}
+
+/// Starts the holder and waits for its report: the tap's id.
+fn start(context: &Context<'_, '_>) -> Result<u32, Failure> {
+    let refused = |error: std::io::Error| Failure::io("start a process that holds the tap", &error);
+    let program = std::env::current_exe().map_err(refused)?;
+    detach::keep_descriptors_from_children()?;
+    let mut child = Command::new(program)
+        .args(context.argv.iter().skip(1))
+        .arg("--holder")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(refused)?;
+    let mut said = String::new();
+    if let Some(pipe) = child.stdout.as_mut() {
+        pipe.read_to_string(&mut said).map_err(refused)?;
+    }
+    match read_report(&said) {
+        Some(answer) => answer,
+        None => {
+            let status = child.wait().map_err(refused)?;
+            Err(Failure::new(format!(
+                "the process that was to hold the tap ended without a word ({status})"
+            ))
+            .hint("see what it says in the foreground: add --foreground"))
+        }
+    }
+}
+
+/// What the holder said: a document of [`crate::out`].
+fn read_report(said: &str) -> Option<Result<u32, Failure>> {
+    let document: Json = serde_json::from_str(said).ok()?;
+    if let Some(error) = document.get("error") {
+        return Some(Err(serde_json::from_value(error.clone()).ok()?));
+    }
+    let id = document.get("tap")?.get("id")?.as_u64()?;
+    Some(Ok(u32::try_from(id).ok()?))
+}

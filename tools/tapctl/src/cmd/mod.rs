@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The commands, a file per object, and what they all are given.
+
+pub mod add;
+pub mod dev;
+pub mod man;
+pub mod region;
+pub mod run;
+pub mod session;
+pub mod stats;
+pub mod status;
+pub mod tap;
+pub mod version;
+
+use crate::args::{self, Cli, Object, Run};
+use crate::failure::Failure;
+use crate::kernel::{name, Kernel};
+use crate::netns::{self, Netns};
+use crate::out::Out;
+use nettap::uapi::ioctl::{SessionStats, TapStats};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+/// What a command works with.
+#[derive(Debug)]
+pub struct Context<'a, 'o> {
+    /// The module.
+    pub kernel: &'a (dyn Kernel + 'a),
+    /// The namespace that the command line names, or the caller's.
+    pub netns: &'a Netns,
+    /// The printer.
+    pub out: &'a mut Out<'o>,
+    /// The command line, for what starts this program once more.
+    pub argv: &'a [OsString],
+}
+
+impl std::fmt::Debug for dyn Kernel + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Kernel")
+    }
+}
+
+/// How a command ended that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All is well.
+    Good,
+    /// The command did its work, and what it found is wrong: a balance that does not close.
+    Bad,
+}
+
+/// Runs the command that the command line names.
+pub fn dispatch(cli: Cli, context: &mut Context<'_, '_>) -> Result<Verdict, Failure> {
+    let done = match cli.object {
+        Object::Tap(args::Tap::List(list)) => tap::list(context, &list),
+        Object::Tap(args::Tap::Add(add)) => add::add(context, &add),
+        Object::Tap(args::Tap::Del(del)) => tap::del(context, &del),
+        Object::Tap(args::Tap::Stats(which)) => return stats::stats(context, &which),
+        Object::Session(args::Session::List) => session::list(context),
+        Object::Region(args::Region::Show) => region::show(context),
+        Object::Dev(args::Dev::List) => dev::list(context),
+        Object::Dump(args) => run::run(context, Run::Dump(args)),
+        Object::Run(program) => run::run(context, program),
+        Object::Status => status::status(context),
+        Object::Version => version::version(context),
+        Object::Completion { shell } => version::completion(context, shell),
+        Object::Man => man::man(context),
+    };
+    done.map(|()| Verdict::Good)
+}
+
+/// Names of the processes that have sessions, by session.
+#[derive(Debug, Default)]
+pub struct Owners(BTreeMap<u32, (u32, String)>);
+
+impl Owners {
+    /// The owners of these sessions.
+    pub fn of(sessions: &[SessionStats]) -> Self {
+        let owner = |session: &SessionStats| (session.id, (session.pid, name(&session.comm)));
+        Self(sessions.iter().map(owner).collect())
+    }
+
+    /// Process name of a tap's owner, if its session still shows.
+    pub fn comm(&self, tap: &TapStats) -> Option<&str> {
+        self.0.get(&tap.session).map(|(_, comm)| comm.as_str())
+    }
+
+    /// `pid 812 (snort)`.
+    pub fn said(&self, tap: &TapStats) -> String {
+        match self.comm(tap) {
+            Some(comm) => format!("pid {} ({comm})", tap.pid),
+            None => format!("pid {}", tap.pid),
+        }
+    }
+}
+
+/// The taps that a command is about: with `--netns` those of that namespace, else the machine's.
+pub fn taps_in_view(context: &Context<'_, '_>) -> Result<Vec<TapStats>, Failure> {
+    let mut taps = context.kernel.taps()?;
+    if context.netns.is_named() {
+        taps.retain(|tap| tap.netns == context.netns.inode());
+    }
+    Ok(taps)
+}
+
+/// The taps of an interface, in the namespace that the command line names or the caller's: names of
+/// interfaces mean nothing beyond their namespace.
+pub fn taps_of(context: &Context<'_, '_>, dev: &str) -> Result<Vec<TapStats>, Failure> {
+    let mut taps = context.kernel.taps()?;
+    taps.retain(|tap| tap.netns == context.netns.inode() && name(&tap.ifname) == dev);
+    Ok(taps)
+}
+
+/// Words for namespaces: their name, or their number.
+#[derive(Debug)]
+pub struct Places(BTreeMap<u32, String>);
+
+impl Places {
+    /// The namespaces that have names now.
+    pub fn look() -> Self {
+        Self(netns::names())
+    }
+
+    /// Name of a namespace.
+    pub fn name(&self, inode: u32) -> Option<&str> {
+        self.0.get(&inode).map(String::as_str)
+    }
+}

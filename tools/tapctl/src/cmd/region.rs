@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `region show`: the packet buffers, and who has them.
+
+use super::Context;
+use crate::failure::Failure;
+use crate::out::{Record, Value};
+use nettap::uapi::ioctl::RegionStats;
+use nettap::Info;
+use std::time::Duration;
+
+/// `region show`.
+pub fn show(context: &mut Context<'_, '_>) -> Result<(), Failure> {
+    let record = record(&context.kernel.region()?, &context.kernel.info()?);
+    context.out.sheet("region", &record)
+}
+
+/// The region; before a session maps, what it will be.
+pub fn record(region: &RegionStats, info: &Info) -> Record {
+    let made = region.mbufs != 0;
+    let (size, mbufs) = if made {
+        (region.mbuf_size, region.mbufs)
+    } else {
+        (info.mbuf_size, info.mbufs)
+    };
+    let bytes = u64::from(size).wrapping_mul(u64::from(mbufs));
+    let used = Record::new()
+        .both("free", "free", region.free)
+        .both(
+            "allocated",
+            "with programs, for new packets",
+            region.allocated,
+        )
+        .both("detoured", "with taps", region.detoured)
+        .both("kernel", "in the kernel's hands", region.kernel);
+    let limits = Record::new()
+        .both(
+            "alpha_min_us",
+            "shortest time between rounds (us)",
+            micros(info.alpha.0),
+        )
+        .both(
+            "alpha_max_us",
+            "longest time between rounds (us)",
+            micros(info.alpha.1),
+        )
+        .both("ring_max", "cells of a ring", info.ring_max)
+        .both("taps_max", "taps of a session", info.taps_max);
+    Record::new()
+        .json_only("made", made)
+        .plain_only(
+            "state",
+            if made {
+                "made"
+            } else {
+                "made when the first program maps it"
+            },
+        )
+        .both("mbufs", "mbufs", mbufs)
+        .both("mbuf_size", "size of each", Value::Bytes(u64::from(size)))
+        .both("bytes", "together", Value::Bytes(bytes))
+        .both("sessions", "sessions", region.sessions)
+        .both("taps", "taps", region.taps)
+        .both(
+            "reclaimed",
+            "taken back from ended programs",
+            region.reclaimed,
+        )
+        .both("held", "mbufs", used)
+        .both("limits", "limits", limits)
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

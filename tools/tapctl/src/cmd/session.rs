@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! `session list`: the programs that have NetTap open.
+
+use super::Context;
+use crate::failure::Failure;
+use crate::kernel::name;
+use crate::out::Record;
+use nettap::uapi::ioctl::{Refused, SessionStats};
+
+/// `session list`.
+pub fn list(context: &mut Context<'_, '_>) -> Result<(), Failure> {
+    let sessions = context.kernel.sessions()?;
+    // Asking is a session, too: an unmapped one of this very process, which nobody means.
+    let own = std::process::id();
+    let records: Vec<Record> = sessions
+        .iter()
+        .filter(|session| session.pid != own)
+        .map(record)
+        .collect();
+    context.out.table("sessions", &records, "no sessions")
+}
+
+fn record(session: &SessionStats) -> Record {
+    let Refused {
+        index,
+        holder,
+        generation,
+        flags,
+        scribbled,
+    } = session.refused;
+    let refused = [index, holder, generation, flags, scribbled]
+        .iter()
+        .fold(0u64, |sum, count| sum.wrapping_add(*count));
+    let causes = Record::new()
+        .json_only("index", index)
+        .json_only("holder", holder)
+        .json_only("generation", generation)
+        .json_only("flags", flags)
+        .json_only("scribbled", scribbled);
+    Record::new()
+        .both("id", "id", session.id)
+        .both("pid", "pid", session.pid)
+        .both("comm", "program", name(&session.comm))
+        .both("mapped", "mapped", session.mapped != 0)
+        .both("taps", "taps", session.taps)
+        .both("allocated", "mbufs", session.allocated)
+        .both("prealloc", "prealloc", session.prealloc)
+        .both("deallocated", "given back", session.deallocated)
+        .plain_only("refused", refused)
+        .json_only("refused", causes)
+        .both("rounds", "rounds", session.rounds)
+        .both("calls", "calls", session.calls)
+        .both("wakeups", "wake-ups", session.wakeups)
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What the commands ask of the module, as a trait: the device answers through the library, and the
+//! tests answer with records of their own.
+//!
+//! No command opens the device in another way. Programs that carry packets (`tap add`, `run`,
+//! `dump`) are the exception: they are sessions of the library.
+
+use crate::failure::Failure;
+use nettap::uapi::ioctl::{RegionStats, SessionStats, TapStats};
+use nettap::{admin, Error, Info};
+use nix::errno::Errno;
+
+/// What the library calls opening the device.
+const OPEN: &str = "open";
+
+/// The module's introspection and its one administrative request.
+pub trait Kernel {
+    /// Versions and limits.
+    fn info(&self) -> Result<Info, Failure>;
+    /// The region.
+    fn region(&self) -> Result<RegionStats, Failure>;
+    /// All sessions, in the order of their ids.
+    fn sessions(&self) -> Result<Vec<SessionStats>, Failure>;
+    /// All taps of the machine, in the order of their ids.
+    fn taps(&self) -> Result<Vec<TapStats>, Failure>;
+    /// Ends a tap.
+    fn untap(&self, id: u32) -> Result<(), Failure>;
+}
+
+/// The module of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Device;
+
+impl Kernel for Device {
+    fn info(&self) -> Result<Info, Failure> {
+        Ok(admin::info()?)
+    }
+
+    fn region(&self) -> Result<RegionStats, Failure> {
+        Ok(admin::region()?)
+    }
+
+    fn sessions(&self) -> Result<Vec<SessionStats>, Failure> {
+        Ok(admin::sessions()?)
+    }
+
+    fn taps(&self) -> Result<Vec<TapStats>, Failure> {
+        Ok(admin::taps()?)
+    }
+
+    fn untap(&self, id: u32) -> Result<(), Failure> {
+        admin::untap(id).map_err(|error| {
+            // The device can be missing with the same errno; only the module knows ids.
+            let by_module = !matches!(&error, Error::Request { request, .. } if *request == OPEN);
+            let failure = Failure::from(error);
+            if by_module && failure.is(Errno::ENOENT) {
+                return no_tap("end", id);
+            }
+            failure
+        })
+    }
+}
+
+/// No tap has this id, so nothing can be done to it.
+pub fn no_tap(verb: &str, id: u32) -> Failure {
+    Failure::system(format_args!("{verb} tap {id}"), Errno::ENOENT)
+        .hint("no tap has this id: see `tapctl tap list`")
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        // The library's text is a fact and then, behind a semicolon, advice.
+        let text = error.to_string();
+        let (message, advice) = match text.split_once("; ") {
+            Some((message, advice)) => (message, Some(String::from(advice))),
+            None => (text.as_str(), None),
+        };
+        let errno = Errno::from_raw(error.errno());
+        // nix puts the errno's name before its meaning, and so does our own Display behind it.
+        let named = format!("{errno:?}: ");
+        let failure = Self {
+            errno: Some(format!("{errno:?}")),
+            hint: advice,
+            ..Self::new(message.replacen(&named, "", 1))
+        };
+        match error {
+            Error::Request {
+                request: OPEN, ..
+            } if matches!(errno, Errno::ENOENT | Errno::ENXIO | Errno::ENODEV) => failure.hint(
+                "the module is not loaded; load it: `modprobe nettap`, or `insmod nettap.ko` where it was built",
+            ),
+            _ => failure,
+        }
+    }
+}
+
+/// A zero-terminated name of a structure.
+pub fn name(bytes: &[u8]) -> String {
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
+    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Objective: people read what is so, and commands do what they say: which taps are ended, when a
+//! balance is wrong, who stands in whose way.
+
+mod common;
+
+use common::{printed, run, Fake, Form, ELSEWHERE};
+use nettap::uapi::tap::Mode;
+use nix::errno::Errno;
+use snapbox::{assert_data_eq, str};
+use tapctl::cmd::add::{in_the_way, obstacle};
+use tapctl::cmd::{dev, Owners, Verdict};
+use tapctl::link::{links, Link};
+
+#[test]
+fn taps_are_a_table() {
+    let text = printed(&Fake::default(), Form::Plain, &["tap", "list"]);
+    assert_data_eq!(
+        text,
+        str![[r#"
+id  dev      mode    owner            ring   detoured  in flight  on-full  on-exit  options
+ 3  eth0     input   pid 812 (snort)  1/256      1234          4  pass     revert   -
+ 5  veth1@7  bypass  pid 812 (snort)  0/256         0          0  drop     drop     snaplen 128, gso segment
+
+"#]]
+    );
+}
+
+#[test]
+fn quiet_tables_have_no_heading() {
+    let text = printed(
+        &Fake::default(),
+        Form::Quiet,
+        &["tap", "list", "--dev", "eth0"],
+    );
+    assert_data_eq!(
+        text,
+        str![[r#"
+3  eth0  input  pid 812 (snort)  1/256  1234  4  pass  revert  -
+
+"#]]
+    );
+}
+
+#[test]
+fn the_balance_is_a_sentence() {
+    let (text, ended) = run(&Fake::default(), Form::Plain, &["tap", "stats", "3"]);
+    assert_eq!(ended, Ok(Verdict::Good));
+    let line = text.lines().last().expect("lines").trim();
+    assert_eq!(
+        line,
+        "balance: detoured 1234 = reverted 1200 + dropped by the program 30 + in flight 4: closes"
+    );
+}
+
+#[test]
+fn a_balance_that_does_not_close_is_no_success() {
+    let (text, ended) = run(&Fake::ailing(), Form::Plain, &["tap", "stats"]);
+    assert_eq!(ended, Ok(Verdict::Bad));
+    assert!(text.contains("DOES NOT CLOSE, 1 missing"), "{text}");
+}
+
+#[test]
+fn status_says_what_to_do() {
+    let text = printed(&Fake::ailing(), Form::Plain, &["status"]);
+    assert_data_eq!(
+        text,
+        str![[r#"
+module     loaded, ABI 1, serves this tool (ABI 1)
+region     4096 mbufs of 2 KiB: 17 free, 64 for new packets, 32 with taps, 0 in the kernel's hands
+sessions   1
+taps       2: 1234 packets detoured, 3 in flight, NOT ALL BALANCES CLOSE
+past them  12 packets sent on, 0 dropped without the program
+warnings
+  tap 3 (eth0, pid 812 (snort)): balance does not close: this is a defect of the module: report `tapctl --json tap stats` and dmesg
+  tap 3 (eth0, pid 812 (snort)): 12 packets found the detour ring full: the program is too slow or stopped; a larger ring (`--ring`) rides out bursts
+  tap 3 (eth0, pid 812 (snort)): 2 entries of its rings were refused: the program writes into its rings what it may not; nothing else is harmed
+  only 17 of 4096 mbufs are free: see who has them: `tapctl session list`, `tapctl tap list`; the module's parameters make a larger region
+
+"#]]
+    );
+}
+
+#[test]
+fn del_ends_what_was_named() {
+    let cases: [(&[&str], &[u32]); 4] = [
+        (&["tap", "del", "5"], &[5]),
+        (&["tap", "del", "3", "5"], &[3, 5]),
+        (&["tap", "del", "--all"], &[3, 5]),
+        (&["tap", "del", "--dev", "eth0"], &[3]),
+    ];
+    for (words, ids) in cases {
+        let fake = Fake::default();
+        printed(&fake, Form::Plain, words);
+        assert_eq!(*fake.ended.borrow(), ids, "{words:?}");
+    }
+}
+
+#[test]
+fn del_by_interface_means_this_namespace() {
+    let fake = Fake::default();
+    assert_eq!(fake.taps[1].netns, ELSEWHERE);
+    let (_, ended) = run(&fake, Form::Plain, &["tap", "del", "--dev", "veth1"]);
+    assert_eq!(
+        ended.expect_err("no such tap here").message,
+        "no tap is on veth1"
+    );
+    assert!(fake.ended.borrow().is_empty());
+}
+
+#[test]
+fn del_of_no_tap_is_refused() {
+    let (_, ended) = run(&Fake::default(), Form::Plain, &["tap", "del", "9"]);
+    assert!(ended.expect_err("no such tap").is(Errno::ENOENT));
+}
+
+#[test]
+fn stats_of_no_tap_is_refused() {
+    let (_, ended) = run(&Fake::default(), Form::Plain, &["tap", "stats", "9"]);
+    assert!(ended.expect_err("no such tap").is(Errno::ENOENT));
+}
+
+#[test]
+fn who_stands_in_the_way() {
+    let fake = Fake::default();
+    let (input, bypass) = (&fake.taps[..1], &fake.taps[1..]);
+    assert!(in_the_way(input, Mode::Output).is_none());
+    assert!(in_the_way(input, Mode::Input).is_some());
+    assert!(in_the_way(input, Mode::Bypass).is_some());
+    let found = in_the_way(bypass, Mode::Input).expect("bypass stands alone");
+    assert_eq!(
+        obstacle(found, &Owners::of(&fake.sessions)),
+        "bypass tap 5 held by pid 812 (snort)"
+    );
+}
+
+/// The members `can` and `why_not` of an interface's record.
+fn can(link: &Link, fake: &Fake, taps: usize, privileged: bool) -> String {
+    let owners = Owners::of(&fake.sessions);
+    let record = dev::record(link, &[], &fake.taps[..taps], &owners, privileged);
+    let mut text = Vec::new();
+    tapctl::out::Out::new(true, false, &mut text)
+        .sheet("dev", &record)
+        .expect("writing to memory");
+    let document: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    format!("{} {}", document["dev"]["can"], document["dev"]["why_not"])
+}
+
+#[test]
+fn why_an_interface_cannot_be_tapped() {
+    let fake = Fake::default();
+    let ethernet = Link {
+        name: String::from("eth0"),
+        index: 4,
+        up: true,
+        ethernet: true,
+        ..Link::default()
+    };
+    let tunnel = Link {
+        ethernet: false,
+        ..ethernet.clone()
+    };
+    assert_eq!(
+        can(&ethernet, &fake, 0, true),
+        r#"["input","output","bypass"] []"#
+    );
+    assert_eq!(
+        can(&ethernet, &fake, 1, true),
+        r#"["output"] ["input tap 3 held by pid 812 (snort)"]"#
+    );
+    assert_eq!(
+        can(&ethernet, &fake, 0, false),
+        r#"[] ["needs CAP_NET_ADMIN: run it with sudo"]"#
+    );
+    assert_eq!(
+        can(&tunnel, &fake, 0, true),
+        r#"[] ["its packets have no Ethernet header"]"#
+    );
+}
+
+#[test]
+fn the_kernel_lists_interfaces() {
+    let links = links().expect("netlink answers everybody");
+    let lo = links.iter().find(|link| link.name == "lo").expect("lo");
+    assert_eq!((lo.index, lo.kind.as_str()), (1, "loopback"));
+    assert!(lo.loopback && lo.ethernet && lo.mtu > 0);
+}

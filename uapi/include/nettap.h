@@ -1,0 +1,1205 @@
+/* SPDX-License-Identifier: (GPL-2.0-only WITH Linux-syscall-note) OR MIT */
+/*
+ * The ABI between the NetTap module and the programs that use it, for C and C++.
+ *
+ * Generated from uapi/src by uapi/header.sh (cbindgen): do not edit. The comments are those of the
+ * Rust source, which also holds the rules by which the ABI grows (lib.rs), who may write which page
+ * (layout.rs) and the proof of the ring (ring.rs). Rust names in them mean the C names: `Map` is
+ * struct nettap_map, `ON_FULL_PASS` is NETTAP_ON_FULL_PASS. The TAP_ modes keep the patent's names.
+ */
+#ifndef NETTAP_H
+#define NETTAP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <linux/ioctl.h>
+
+/**
+ * Version of the ABI that these files describe.
+ */
+#define NETTAP_ABI_VERSION 1
+
+/**
+ * Feature bits of this version; see `ioctl::Info::features`. None are defined beyond version 1.
+ */
+#define NETTAP_FEATURES 0
+
+/**
+ * The letter of all requests, in `_IOC` terms.
+ */
+#define NETTAP_MAGIC 206
+
+/**
+ * Number of the request with structure `Info`, on sessions.
+ */
+#define NETTAP_NR_INFO 64
+
+/**
+ * Number of the request with structure `Map`, on sessions.
+ */
+#define NETTAP_NR_MAP 65
+
+/**
+ * Number of the request without a structure, on sessions.
+ *
+ * Ends the session's taps, takes its mbufs back and destroys its alloc and dealloc rings. The memory
+ * stays mapped until `munmap`, but is of no use any more. `ENXIO`: nothing is mapped.
+ */
+#define NETTAP_NR_UNMAP 66
+
+/**
+ * Number of the request with structure `Pull`, on sessions.
+ */
+#define NETTAP_NR_PULL 67
+
+/**
+ * Number of the request with structure `Push`, on sessions.
+ */
+#define NETTAP_NR_PUSH 68
+
+/**
+ * Number of the request with structure `Tap`, on sessions.
+ */
+#define NETTAP_NR_TAP 69
+
+/**
+ * Number of the request with structure `Untap`, on sessions.
+ */
+#define NETTAP_NR_UNTAP 70
+
+/**
+ * Number of the request with structure `Query`, on sessions.
+ */
+#define NETTAP_NR_QUERY 71
+
+/**
+ * `Query::kind`: the region, one `RegionStats`.
+ */
+#define NETTAP_QUERY_REGION 1
+
+/**
+ * `Query::kind`: sessions, a `SessionStats` each.
+ */
+#define NETTAP_QUERY_SESSIONS 2
+
+/**
+ * `Query::kind`: taps, a `TapStats` each.
+ */
+#define NETTAP_QUERY_TAPS 3
+
+/**
+ * `Query::kind`: the last figures of the latest taps that have ended, a `TapStats` each.
+ */
+#define NETTAP_QUERY_ENDED 4
+
+/**
+ * Where the cells begin in the pages of the side that fills the ring.
+ */
+#define NETTAP_RING_CELLS 64
+
+/**
+ * Size of a cell.
+ */
+#define NETTAP_CELL_SIZE 8
+
+/**
+ * End of a chain in `Header::next`.
+ */
+#define NETTAP_NO_MBUF UINT32_MAX
+
+/**
+ * Most mbufs of a region; an index is always below this.
+ */
+#define NETTAP_MBUFS_MAX (1 << 24)
+
+/**
+ * Smallest size of an mbuf, header included.
+ */
+#define NETTAP_MBUF_SIZE_MIN 512
+
+/**
+ * Largest size of an mbuf, header included.
+ */
+#define NETTAP_MBUF_SIZE_MAX 32768
+
+/**
+ * Size of an mbuf unless the module's parameter says otherwise.
+ */
+#define NETTAP_MBUF_SIZE_DEFAULT 2048
+
+/**
+ * Bytes from the start of an mbuf to its data when the kernel fills it: the header and headroom
+ * for what a program may want to put in front.
+ */
+#define NETTAP_DATA_OFFSET 128
+
+/**
+ * `Header::direction`: the packet came from the network.
+ */
+#define NETTAP_DIR_RECEIVED 1
+
+/**
+ * `Header::direction`: the packet came from the host's network layer.
+ */
+#define NETTAP_DIR_SENT 2
+
+/**
+ * `Header::csum`: nothing is known; the checksums are what the bytes say.
+ */
+#define NETTAP_CSUM_NONE 0
+
+/**
+ * `Header::csum`: the sum from `Header::csum_start` to the end of the packet is still to be put
+ * at `csum_start + csum_offset`, by the interface or by the kernel; as `VIRTIO_NET_HDR_F_NEEDS_CSUM`.
+ */
+#define NETTAP_CSUM_PARTIAL 1
+
+/**
+ * `Header::csum`: somebody has verified the checksums; as `VIRTIO_NET_HDR_F_DATA_VALID`.
+ */
+#define NETTAP_CSUM_VALID 2
+
+/**
+ * `Header::gso_type`: an ordinary packet.
+ */
+#define NETTAP_GSO_NONE 0
+
+/**
+ * `Header::gso_type`: TCP over IPv4; the values are those of `struct virtio_net_hdr`.
+ */
+#define NETTAP_GSO_TCPV4 1
+
+/**
+ * `Header::gso_type`: UDP datagram to be fragmented.
+ */
+#define NETTAP_GSO_UDP 3
+
+/**
+ * `Header::gso_type`: TCP over IPv6.
+ */
+#define NETTAP_GSO_TCPV6 4
+
+/**
+ * `Header::gso_type`: UDP to be segmented into datagrams.
+ */
+#define NETTAP_GSO_UDP_L4 5
+
+/**
+ * Bit of `Header::gso_type`: TCP with ECN set.
+ */
+#define NETTAP_GSO_ECN 128
+
+/**
+ * Bit of `Header::flags`: `Header::vlan_tci` and `Header::vlan_proto` hold a VLAN tag that
+ * the kernel carries beside the packet, not in its bytes.
+ */
+#define NETTAP_MBUF_VLAN 1
+
+/**
+ * Bit of `Header::flags`: the bytes are only the first part of the packet; see
+ * `Header::wire_len`.
+ */
+#define NETTAP_MBUF_SNAPPED 2
+
+/**
+ * Size of `Header` in bytes; data never begins before it.
+ */
+#define NETTAP_HEADER_SIZE 64
+
+/**
+ * Bit of `Entry::flags` on a revert ring: bytes or header of the mbuf were changed, the kernel has
+ * to read them. Without it the packet goes on exactly as it was.
+ */
+#define NETTAP_REVERT_CHANGED 1
+
+/**
+ * All bits that may be set in `Entry::flags` on a revert ring.
+ */
+#define NETTAP_REVERT_FLAGS NETTAP_REVERT_CHANGED
+
+/**
+ * State bits of a tag: the cell is Full.
+ */
+#define NETTAP_STATE_FULL 2
+
+/**
+ * State bits of a tag: the cell is Padding.
+ */
+#define NETTAP_STATE_PADDING 3
+
+/**
+ * Where the state lies in a tag. A tag that is 0 as a whole is a cell that was never used.
+ */
+#define NETTAP_STATE_MASK 3
+
+/**
+ * How far `Entry::flags` is shifted in a tag.
+ */
+#define NETTAP_FLAGS_SHIFT 2
+
+/**
+ * The bits of `Entry::flags` that a tag carries, before shifting.
+ */
+#define NETTAP_FLAGS_MASK 63
+
+/**
+ * How far the lap is shifted in a tag.
+ */
+#define NETTAP_LAP_SHIFT 8
+
+/**
+ * The bits of the lap (position divided by the number of cells) that a tag carries, before shifting.
+ */
+#define NETTAP_LAP_MASK 255
+
+/**
+ * How far `Entry::generation` is shifted in a tag; it is the rest of the tag.
+ */
+#define NETTAP_GENERATION_SHIFT 16
+
+/**
+ * Received packets go to the program before the host's network layer sees them, and revert into
+ * the host's network layer (patent paragraph 37).
+ */
+#define TAP_INPUT 1
+
+/**
+ * Packets that the host sends go to the program before the interface sees them, and revert to the
+ * interface (patent paragraph 38).
+ */
+#define TAP_OUTPUT 2
+
+/**
+ * The interface and the program exchange packets, the host's network layer is cut off (patent
+ * paragraph 39).
+ */
+#define TAP_BYPASS 3
+
+/**
+ * `on_full`: a packet for which there is no mbuf, no ring cell or no byte budget goes on as if
+ * there were no tap. The default.
+ */
+#define NETTAP_ON_FULL_PASS 0
+
+/**
+ * `on_full`: such a packet is dropped, as a network card does when its ring is full.
+ */
+#define NETTAP_ON_FULL_DROP 1
+
+/**
+ * `on_exit`: packets that the program still holds when its tap ends go on unmodified and in order.
+ * The default.
+ */
+#define NETTAP_ON_EXIT_REVERT 0
+
+/**
+ * `on_exit`: such packets are dropped.
+ */
+#define NETTAP_ON_EXIT_DROP 1
+
+/**
+ * `gso`: super-packets (GSO, GRO) pass whole, as the kernel has them. The default.
+ */
+#define NETTAP_GSO_WHOLE 0
+
+/**
+ * `gso`: super-packets are cut into packets of wire size before the program sees them.
+ */
+#define NETTAP_GSO_SEGMENT 1
+
+/**
+ * Fewest cells of a ring.
+ */
+#define NETTAP_RING_MIN 16
+
+/**
+ * Most cells of a ring.
+ */
+#define NETTAP_RING_MAX (1 << 16)
+
+/**
+ * Cells of a ring when the program does not say.
+ */
+#define NETTAP_RING_DEFAULT 256
+
+/**
+ * Most taps of one session.
+ */
+#define NETTAP_TAPS_MAX 64
+
+/**
+ * Most mbufs of one packet. Longer packets are captured up to here, as with a snap length.
+ */
+#define NETTAP_CHAIN_MAX 64
+
+/**
+ * Bytes of packets (with the kernel's bookkeeping) that one tap may hold when the program does not
+ * say: 32 MiB.
+ */
+#define NETTAP_MAX_BYTES_DEFAULT (32 << 20)
+
+/**
+ * Longest interface name, with its terminating zero: `IFNAMSIZ` of linux/if.h.
+ */
+#define NETTAP_IFNAME_MAX 16
+
+/**
+ * The first 64 bytes of every mbuf: one cache line.
+ *
+ * In a chain only the first header describes the packet; the others carry `holder`, `next`,
+ * `offset` and `len`.
+ */
+struct nettap_header {
+	/**
+	 * When the packet was received or sent, nanoseconds of `CLOCK_REALTIME`.
+	 */
+	uint64_t timestamp;
+	/**
+	 * Process that holds the mbuf, 0 for none (patent paragraph 44). For people and tools only.
+	 */
+	uint32_t holder;
+	/**
+	 * Index of the next mbuf of the packet, or `NO_MBUF`.
+	 */
+	uint32_t next;
+	/**
+	 * Bytes of the packet in the whole chain.
+	 */
+	uint32_t packet_len;
+	/**
+	 * Length of the packet as the kernel has it; more than `packet_len` when `MBUF_SNAPPED`.
+	 */
+	uint32_t wire_len;
+	/**
+	 * Interface of the tap.
+	 */
+	uint32_t ifindex;
+	/**
+	 * Flow hash of the packet, 0 for none.
+	 */
+	uint32_t hash;
+	/**
+	 * Firewall mark (`SO_MARK`, nftables `meta mark`).
+	 */
+	uint32_t mark;
+	/**
+	 * Priority (`SO_PRIORITY`).
+	 */
+	uint32_t priority;
+	/**
+	 * Where the data begins, counted from the start of the mbuf.
+	 */
+	uint16_t offset;
+	/**
+	 * Bytes of data in this mbuf.
+	 */
+	uint16_t len;
+	/**
+	 * VLAN tag: priority, drop eligibility and VLAN number; valid with `MBUF_VLAN`.
+	 */
+	uint16_t vlan_tci;
+	/**
+	 * VLAN protocol in host order, 0x8100 or 0x88a8; valid with `MBUF_VLAN`.
+	 */
+	uint16_t vlan_proto;
+	/**
+	 * With `CSUM_PARTIAL`: where summing begins, counted from the packet's first byte.
+	 */
+	uint16_t csum_start;
+	/**
+	 * With `CSUM_PARTIAL`: where the sum goes, counted from `csum_start`.
+	 */
+	uint16_t csum_offset;
+	/**
+	 * Payload bytes of each segment of a super-packet.
+	 */
+	uint16_t gso_size;
+	/**
+	 * Bytes of headers that each segment of a super-packet repeats.
+	 */
+	uint16_t gso_hdr_len;
+	/**
+	 * One of the `GSO_` types.
+	 */
+	uint8_t gso_type;
+	/**
+	 * One of the `CSUM_` states.
+	 */
+	uint8_t csum;
+	/**
+	 * One of the `DIR_` directions.
+	 */
+	uint8_t direction;
+	/**
+	 * `MBUF_` bits.
+	 */
+	uint8_t flags;
+	/**
+	 * Receive queue of the packet.
+	 */
+	uint16_t queue;
+	/**
+	 * Must be zero.
+	 */
+	uint16_t reserved;
+};
+
+/**
+ * How to map one ring.
+ */
+struct nettap_ring_map {
+	/**
+	 * mmap offset of the pages that the kernel writes.
+	 */
+	uint64_t ro_offset;
+	/**
+	 * mmap offset of the pages that the program writes.
+	 */
+	uint64_t rw_offset;
+	/**
+	 * Length of the pages that the kernel writes.
+	 */
+	uint32_t ro_len;
+	/**
+	 * Length of the pages that the program writes.
+	 */
+	uint32_t rw_len;
+	/**
+	 * Cells of the ring, a power of two.
+	 */
+	uint32_t cells;
+	/**
+	 * Zero.
+	 */
+	uint32_t reserved;
+};
+
+/**
+ * What module and ABI this is. Never fails for want of state or privilege.
+ */
+struct nettap_info {
+	/**
+	 * In: the ABI version that the program was built with, or 0. `EPROTO`: newer than the module.
+	 * Out: the module's.
+	 */
+	uint32_t abi_version;
+	/**
+	 * Out: id of this session.
+	 */
+	uint32_t session;
+	/**
+	 * Out: feature bits.
+	 */
+	uint64_t features;
+	/**
+	 * Out: size of an mbuf in the default region.
+	 */
+	uint32_t mbuf_size;
+	/**
+	 * Out: mbufs of the default region.
+	 */
+	uint32_t mbufs;
+	/**
+	 * Out: shortest time between two rounds of serving while something is out, in microseconds.
+	 */
+	uint32_t alpha_min_us;
+	/**
+	 * Out: longest such time.
+	 */
+	uint32_t alpha_max_us;
+	/**
+	 * Out: most cells of a ring.
+	 */
+	uint32_t ring_max;
+	/**
+	 * Out: most taps of a session.
+	 */
+	uint32_t taps_max;
+	/**
+	 * Zero.
+	 */
+	uint64_t reserved[4];
+};
+
+/**
+ * `mbuf_map`: joins a region and creates the session's alloc and dealloc rings (patent paragraph 33).
+ *
+ * - `EPERM`: the caller lacks `CAP_NET_ADMIN`; whoever maps a region sees every packet in it.
+ * - `EBUSY`: this session has mapped already.
+ * - `EINVAL`: `prealloc` is more than the region has, `ring_cells` is no power of two in range.
+ * - `ENOBUFS`: the locked-memory limit (`ulimit -l`) would be exceeded.
+ * - `ENOMEM`: no memory for region or rings, or fewer than `prealloc` mbufs are free.
+ */
+struct nettap_map {
+	/**
+	 * In: must be zero.
+	 */
+	uint32_t flags;
+	/**
+	 * In: how many mbufs the kernel keeps in the alloc ring, at least (patent paragraph 34).
+	 */
+	uint32_t prealloc;
+	/**
+	 * In: cells of the alloc and dealloc rings; 0 lets the kernel choose.
+	 */
+	uint32_t ring_cells;
+	/**
+	 * Out: size of an mbuf.
+	 */
+	uint32_t mbuf_size;
+	/**
+	 * Out: mbufs of the region.
+	 */
+	uint32_t mbufs;
+	/**
+	 * Out: where data begin in an mbuf that the kernel hands out.
+	 */
+	uint32_t data_offset;
+	/**
+	 * Out: mmap offset of the region.
+	 */
+	uint64_t region_offset;
+	/**
+	 * Out: length of the region.
+	 */
+	uint64_t region_len;
+	/**
+	 * Out: the alloc ring.
+	 */
+	struct nettap_ring_map alloc;
+	/**
+	 * Out: the dealloc ring.
+	 */
+	struct nettap_ring_map dealloc;
+	/**
+	 * In: name of the group whose region to join; must be zero, the default group.
+	 */
+	uint8_t group[32];
+	/**
+	 * In: must be zero.
+	 */
+	uint64_t reserved[4];
+};
+
+/**
+ * `mbuf_pull` (patent paragraphs 34 and 41).
+ *
+ * With `n` above zero: puts `n` more mbufs into the alloc ring now. With `n` zero: waits until a
+ * detour ring of the session has a packet. Either serves all rings of the session on the way.
+ *
+ * - `ETIMEDOUT`: the time passed first.
+ * - `EINTR`: a signal came first.
+ * - `ENXIO`: nothing is mapped.
+ * - `EINVAL`: `n` is more than the alloc ring can hold.
+ * - `ENODEV`: `n` is zero and the session has no tap that could bring a packet.
+ */
+struct nettap_pull {
+	/**
+	 * In: mbufs wanted, or 0.
+	 */
+	uint32_t n;
+	/**
+	 * In: must be zero.
+	 */
+	uint32_t reserved;
+	/**
+	 * In: longest wait in microseconds; 0 waits for ever.
+	 */
+	uint64_t timeout_us;
+};
+
+/**
+ * `mbuf_push` (patent paragraphs 34 and 42).
+ *
+ * With a tap: serves the session and waits until the kernel has taken `n` more entries from the
+ * tap's revert ring, or all of them if there are fewer. `n` zero is the doorbell: serve, do not
+ * wait. With `tap` -1: takes everything from the dealloc ring.
+ *
+ * - `ETIMEDOUT`, `EINTR`, `ENXIO`: as for `Pull`.
+ * - `EBADF`: `tap` is no descriptor of a tap of this session.
+ * - `ENODEV`: the tap has ended.
+ */
+struct nettap_push {
+	/**
+	 * In: tap descriptor, or -1.
+	 */
+	int32_t tap;
+	/**
+	 * In: entries to wait for.
+	 */
+	uint32_t n;
+	/**
+	 * In: longest wait in microseconds; 0 waits for ever.
+	 */
+	uint64_t timeout_us;
+};
+
+/**
+ * `interface_tap` (patent paragraphs 36 to 40): opens a tap and returns its descriptor.
+ *
+ * `poll` on the descriptor is readable while the detour ring has a packet and reports `POLLHUP`
+ * once the tap has ended. Closing its last copy ends the tap.
+ *
+ * - `ENXIO`: the session has not mapped.
+ * - `ENODEV`: no such interface in the namespace.
+ * - `EPERM`: no `CAP_NET_ADMIN` over the interface's network namespace.
+ * - `EBUSY`: a tap that this one cannot stand beside is open on the interface.
+ * - `ENOSPC`: the session has as many taps as it may.
+ * - `ENOBUFS`, `ENOMEM`: as for `Map`.
+ * - `EOPNOTSUPP`: a policy of a later version.
+ */
+struct nettap_tap {
+	/**
+	 * In: interface, zero terminated.
+	 */
+	uint8_t ifname[NETTAP_IFNAME_MAX];
+	/**
+	 * In: one of the `TAP_` modes.
+	 */
+	uint32_t mode;
+	/**
+	 * In: must be zero.
+	 */
+	uint32_t flags;
+	/**
+	 * In: descriptor of a network namespace to look in, or -1 for the caller's.
+	 */
+	int32_t netns;
+	/**
+	 * In: cells of the detour and revert rings; 0 lets the kernel choose.
+	 */
+	uint32_t ring_cells;
+	/**
+	 * In: longest part of a packet that is copied for the program; 0 copies all of it.
+	 */
+	uint32_t snaplen;
+	/**
+	 * In: one of the `ON_FULL_` policies.
+	 */
+	uint32_t on_full;
+	/**
+	 * In: one of the `ON_EXIT_` policies.
+	 */
+	uint32_t on_exit;
+	/**
+	 * In: one of the `GSO_` options.
+	 */
+	uint32_t gso;
+	/**
+	 * In: most bytes of packets (with the kernel's bookkeeping) that the tap may hold; 0 for the
+	 * default.
+	 */
+	uint64_t max_bytes;
+	/**
+	 * Out: tap descriptor.
+	 */
+	int32_t fd;
+	/**
+	 * Out: id of the tap.
+	 */
+	uint32_t id;
+	/**
+	 * Out: index of the interface.
+	 */
+	uint32_t ifindex;
+	/**
+	 * Zero.
+	 */
+	uint32_t pad;
+	/**
+	 * Out: the detour ring.
+	 */
+	struct nettap_ring_map detour;
+	/**
+	 * Out: the revert ring.
+	 */
+	struct nettap_ring_map revert;
+	/**
+	 * In: must be zero (consumer policy, age limit, filter and fan-out of a later version).
+	 */
+	uint64_t reserved[8];
+};
+
+/**
+ * `interface_untap` by id, for whoever administers the machine; programs close their descriptor.
+ *
+ * The tap ends with its `on_exit` policy; its owner sees `POLLHUP`.
+ *
+ * - `ENOENT`: no tap has this id.
+ * - `EPERM`: no `CAP_NET_ADMIN` over the interface's network namespace.
+ */
+struct nettap_untap {
+	/**
+	 * In: id of the tap.
+	 */
+	uint32_t id;
+	/**
+	 * In: must be zero.
+	 */
+	uint32_t reserved;
+};
+
+/**
+ * Copies records of one kind, in ascending order of their ids.
+ *
+ * The kernel writes records of `record_size` bytes: what its records have beyond that is left out,
+ * what the program knows beyond that is zero.
+ */
+struct nettap_query {
+	/**
+	 * In: one of the `QUERY_` kinds.
+	 */
+	uint32_t kind;
+	/**
+	 * In: size of a record in the program's view.
+	 */
+	uint32_t record_size;
+	/**
+	 * In: records with an id from this one on.
+	 */
+	uint32_t from_id;
+	/**
+	 * In: records that fit. Out: records written.
+	 */
+	uint32_t count;
+	/**
+	 * In: address of the records.
+	 */
+	uint64_t records;
+};
+
+/**
+ * The region and the module as a whole.
+ */
+struct nettap_region_stats {
+	/**
+	 * Size of an mbuf.
+	 */
+	uint32_t mbuf_size;
+	/**
+	 * Mbufs in all; 0 while no session has mapped.
+	 */
+	uint32_t mbufs;
+	/**
+	 * Free ones.
+	 */
+	uint32_t free;
+	/**
+	 * In alloc rings or with programs, for new packets.
+	 */
+	uint32_t allocated;
+	/**
+	 * With taps: in detour rings or with programs.
+	 */
+	uint32_t detoured;
+	/**
+	 * In the kernel's hands: being filled, or part of a packet on its way out.
+	 */
+	uint32_t kernel;
+	/**
+	 * Sessions that have mapped.
+	 */
+	uint32_t sessions;
+	/**
+	 * Taps.
+	 */
+	uint32_t taps;
+	/**
+	 * Mbufs that were taken back from sessions that ended.
+	 */
+	uint64_t reclaimed;
+};
+
+/**
+ * Entries of dealloc and revert rings that named nothing the sender may give: each is counted here
+ * and changes nothing else.
+ */
+struct nettap_refused {
+	/**
+	 * The index is outside the region.
+	 */
+	uint64_t index;
+	/**
+	 * The mbuf is not with this session.
+	 */
+	uint64_t holder;
+	/**
+	 * The mbuf is with this session, but in another use of it: given twice, or stale.
+	 */
+	uint64_t generation;
+	/**
+	 * Unknown flag bits.
+	 */
+	uint64_t flags;
+	/**
+	 * The ring's own words or tags were overwritten.
+	 */
+	uint64_t scribbled;
+};
+
+/**
+ * One session.
+ */
+struct nettap_session_stats {
+	/**
+	 * Id.
+	 */
+	uint32_t id;
+	/**
+	 * Process that opened it.
+	 */
+	uint32_t pid;
+	/**
+	 * That process's name.
+	 */
+	uint8_t comm[16];
+	/**
+	 * Whether it has mapped.
+	 */
+	uint32_t mapped;
+	/**
+	 * Its taps.
+	 */
+	uint32_t taps;
+	/**
+	 * Mbufs in its alloc ring or with it for new packets.
+	 */
+	uint32_t allocated;
+	/**
+	 * What its `mbuf_map` asked to keep in the alloc ring.
+	 */
+	uint32_t prealloc;
+	/**
+	 * Entries taken from its dealloc ring.
+	 */
+	uint64_t deallocated;
+	/**
+	 * Entries refused: see `Refused`.
+	 */
+	struct nettap_refused refused;
+	/**
+	 * Rounds of serving that its server made.
+	 */
+	uint64_t rounds;
+	/**
+	 * System calls that served it: pulls, pushes, doorbells, polls.
+	 */
+	uint64_t calls;
+	/**
+	 * Times that a sleeper of it was woken.
+	 */
+	uint64_t wakeups;
+};
+
+/**
+ * One tap. Packets, unless it says otherwise.
+ *
+ * The balance: `detoured = reverted + changed + crossed + dropped_by_program + reinjected +
+ * dropped_by_policy + refused_shape + refused_offload + refused_change + refused_memory + in_flight`.
+ */
+struct nettap_tap_stats {
+	/**
+	 * Id.
+	 */
+	uint32_t id;
+	/**
+	 * Session that opened it.
+	 */
+	uint32_t session;
+	/**
+	 * Process that opened it.
+	 */
+	uint32_t pid;
+	/**
+	 * One of the `TAP_` modes.
+	 */
+	uint32_t mode;
+	/**
+	 * Interface.
+	 */
+	uint32_t ifindex;
+	/**
+	 * Inode number of the interface's network namespace, as `/proc/PID/ns/net` shows it.
+	 */
+	uint32_t netns;
+	/**
+	 * Interface.
+	 */
+	uint8_t ifname[NETTAP_IFNAME_MAX];
+	/**
+	 * `on_full` policy.
+	 */
+	uint32_t on_full;
+	/**
+	 * `on_exit` policy.
+	 */
+	uint32_t on_exit;
+	/**
+	 * `gso` option.
+	 */
+	uint32_t gso;
+	/**
+	 * `snaplen` option.
+	 */
+	uint32_t snaplen;
+	/**
+	 * Cells of each ring.
+	 */
+	uint32_t ring_cells;
+	/**
+	 * Entries in the detour ring that no consumer has taken.
+	 */
+	uint32_t ring_used;
+	/**
+	 * `max_bytes` option.
+	 */
+	uint64_t max_bytes;
+	/**
+	 * Bytes held now, with the kernel's bookkeeping.
+	 */
+	uint64_t held_bytes;
+	/**
+	 * Given to the program.
+	 */
+	uint64_t detoured;
+	/**
+	 * Bytes of them, on the wire.
+	 */
+	uint64_t detoured_bytes;
+	/**
+	 * Super-packets among them.
+	 */
+	uint64_t detoured_gso;
+	/**
+	 * Sent on by this tap exactly as they were.
+	 */
+	uint64_t reverted;
+	/**
+	 * Sent on by this tap with changes; not part of `reverted`.
+	 */
+	uint64_t changed;
+	/**
+	 * Sent on by another tap.
+	 */
+	uint64_t crossed;
+	/**
+	 * Dropped by the program: dealloc.
+	 */
+	uint64_t dropped_by_program;
+	/**
+	 * Sent on by the `on_exit` policy.
+	 */
+	uint64_t reinjected;
+	/**
+	 * Dropped by the `on_exit` policy, or because the interface went away.
+	 */
+	uint64_t dropped_by_policy;
+	/**
+	 * Lost because offset, length or chain of the changed packet could not be.
+	 */
+	uint64_t refused_shape;
+	/**
+	 * Lost because checksum or segmentation state of the changed packet could not be.
+	 */
+	uint64_t refused_offload;
+	/**
+	 * Lost because the change did not fit the kept packet (a super-packet resized, a snapped tail
+	 * changed) or the other interface could not take it.
+	 */
+	uint64_t refused_change;
+	/**
+	 * Lost for want of memory while the change was made.
+	 */
+	uint64_t refused_memory;
+	/**
+	 * Still out, counted in the kernel's table and not computed from the others.
+	 */
+	uint64_t in_flight;
+	/**
+	 * Not detoured and sent on: the detour ring was full.
+	 */
+	uint64_t passed_ring;
+	/**
+	 * Not detoured and sent on: no mbuf was free.
+	 */
+	uint64_t passed_mbufs;
+	/**
+	 * Not detoured and sent on: `max_bytes`.
+	 */
+	uint64_t passed_bytes;
+	/**
+	 * Not detoured and sent on: a packet that no program can read (device memory), or no memory.
+	 */
+	uint64_t passed_other;
+	/**
+	 * Not detoured and dropped: the detour ring was full.
+	 */
+	uint64_t dropped_ring;
+	/**
+	 * Not detoured and dropped: no mbuf was free.
+	 */
+	uint64_t dropped_mbufs;
+	/**
+	 * Not detoured and dropped: `max_bytes`.
+	 */
+	uint64_t dropped_bytes;
+	/**
+	 * Not detoured and dropped: other reasons.
+	 */
+	uint64_t dropped_other;
+	/**
+	 * Packets of the host that a bypass tap turned away.
+	 */
+	uint64_t cut_off;
+	/**
+	 * Packets of other taps that this tap sent on.
+	 */
+	uint64_t crossed_in;
+	/**
+	 * New packets that this tap sent on.
+	 */
+	uint64_t injected;
+	/**
+	 * New packets refused: their offset, length, chain, checksum or segmentation state could not be,
+	 * or there was no memory.
+	 */
+	uint64_t injected_refused;
+	/**
+	 * Entries of the revert ring refused: see `Refused`.
+	 */
+	struct nettap_refused refused;
+	/**
+	 * Times that a program's position in the detour ring could not be.
+	 */
+	uint64_t scribbled_detour;
+	/**
+	 * Packets that the host or the interface refused after the tap had sent them on (queue full,
+	 * interface down).
+	 */
+	uint64_t undelivered;
+	/**
+	 * Most cells of the detour ring that were ever in use.
+	 */
+	uint64_t ring_high_water;
+};
+
+/**
+ * One cell of a ring: 8 bytes, so that a cache line carries eight. Both words are shared with the
+ * kernel: store `entry` first, then `tag` with release; load `tag` with acquire, then `entry`.
+ */
+struct nettap_cell {
+	/**
+	 * State, flags, lap and generation; written last. See NETTAP_STATE_FULL and what follows it.
+	 */
+	uint32_t tag;
+	/**
+	 * Index of the mbuf.
+	 */
+	uint32_t entry;
+};
+
+/**
+ * The words before the cells of a ring's page. The read-only page has the kernel's, the writable
+ * page the program's; each uses what it has. One cache line each.
+ */
+struct nettap_words {
+	/**
+	 * The position of the side that owns the page: the consumers' position where programs
+	 * consume, the producers' where they produce, the kernel's copy of its own in the read-only
+	 * page.
+	 */
+	uint32_t position;
+	/**
+	 * In the read-only page: not 0 when the kernel sleeps and wants the doorbell after a push.
+	 */
+	uint32_t need_wakeup;
+	/**
+	 * In the read-only page: cells of the ring.
+	 */
+	uint32_t size;
+	/**
+	 * Must be zero; room to grow.
+	 */
+	uint32_t reserved[13];
+#if defined(__GNUC__)
+} __attribute__((aligned(64)));
+#else
+};
+#endif
+
+#define NETTAP_IOC_INFO _IOWR(NETTAP_MAGIC, NETTAP_NR_INFO, struct nettap_info)
+#define NETTAP_IOC_MAP _IOWR(NETTAP_MAGIC, NETTAP_NR_MAP, struct nettap_map)
+#define NETTAP_IOC_UNMAP _IO(NETTAP_MAGIC, NETTAP_NR_UNMAP)
+#define NETTAP_IOC_PULL _IOWR(NETTAP_MAGIC, NETTAP_NR_PULL, struct nettap_pull)
+#define NETTAP_IOC_PUSH _IOWR(NETTAP_MAGIC, NETTAP_NR_PUSH, struct nettap_push)
+#define NETTAP_IOC_TAP _IOWR(NETTAP_MAGIC, NETTAP_NR_TAP, struct nettap_tap)
+#define NETTAP_IOC_UNTAP _IOWR(NETTAP_MAGIC, NETTAP_NR_UNTAP, struct nettap_untap)
+#define NETTAP_IOC_QUERY _IOWR(NETTAP_MAGIC, NETTAP_NR_QUERY, struct nettap_query)
+
+/* Offsets never change; a size grows only at its end, with a line in the history (lib.rs). */
+#if defined(__cplusplus) && __cplusplus >= 201103L
+#define NETTAP_ASSERT(holds) static_assert(holds, #holds)
+#elif defined(__STDC_VERSION__) && __STDC_VERSION__ >= 201112L
+#define NETTAP_ASSERT(holds) _Static_assert(holds, #holds)
+#endif
+
+#ifdef NETTAP_ASSERT
+NETTAP_ASSERT(sizeof(struct nettap_header) == 64);
+NETTAP_ASSERT(sizeof(struct nettap_cell) == 8);
+NETTAP_ASSERT(sizeof(struct nettap_words) == 64);
+NETTAP_ASSERT(sizeof(struct nettap_ring_map) == 32);
+NETTAP_ASSERT(sizeof(struct nettap_info) == 72);
+NETTAP_ASSERT(sizeof(struct nettap_map) == 168);
+NETTAP_ASSERT(sizeof(struct nettap_pull) == 16);
+NETTAP_ASSERT(sizeof(struct nettap_push) == 16);
+NETTAP_ASSERT(sizeof(struct nettap_tap) == 200);
+NETTAP_ASSERT(sizeof(struct nettap_untap) == 8);
+NETTAP_ASSERT(sizeof(struct nettap_query) == 24);
+NETTAP_ASSERT(sizeof(struct nettap_region_stats) == 40);
+NETTAP_ASSERT(sizeof(struct nettap_session_stats) == 112);
+NETTAP_ASSERT(sizeof(struct nettap_refused) == 40);
+NETTAP_ASSERT(sizeof(struct nettap_tap_stats) == 352);
+NETTAP_ASSERT(offsetof(struct nettap_header, next) == 12);
+NETTAP_ASSERT(offsetof(struct nettap_header, offset) == 40);
+NETTAP_ASSERT(offsetof(struct nettap_header, csum_start) == 48);
+NETTAP_ASSERT(offsetof(struct nettap_header, gso_type) == 56);
+NETTAP_ASSERT(offsetof(struct nettap_header, flags) == 59);
+NETTAP_ASSERT(offsetof(struct nettap_header, reserved) == 62);
+NETTAP_ASSERT(offsetof(struct nettap_cell, entry) == 4);
+NETTAP_ASSERT(offsetof(struct nettap_words, need_wakeup) == 4);
+NETTAP_ASSERT(offsetof(struct nettap_words, reserved) == 12);
+NETTAP_ASSERT(offsetof(struct nettap_ring_map, ro_len) == 16);
+NETTAP_ASSERT(offsetof(struct nettap_ring_map, cells) == 24);
+NETTAP_ASSERT(offsetof(struct nettap_info, features) == 8);
+NETTAP_ASSERT(offsetof(struct nettap_info, reserved) == 40);
+NETTAP_ASSERT(offsetof(struct nettap_map, region_offset) == 24);
+NETTAP_ASSERT(offsetof(struct nettap_map, alloc) == 40);
+NETTAP_ASSERT(offsetof(struct nettap_map, dealloc) == 72);
+NETTAP_ASSERT(offsetof(struct nettap_map, group) == 104);
+NETTAP_ASSERT(offsetof(struct nettap_map, reserved) == 136);
+NETTAP_ASSERT(offsetof(struct nettap_pull, timeout_us) == 8);
+NETTAP_ASSERT(offsetof(struct nettap_push, timeout_us) == 8);
+NETTAP_ASSERT(offsetof(struct nettap_tap, mode) == 16);
+NETTAP_ASSERT(offsetof(struct nettap_tap, max_bytes) == 48);
+NETTAP_ASSERT(offsetof(struct nettap_tap, fd) == 56);
+NETTAP_ASSERT(offsetof(struct nettap_tap, detour) == 72);
+NETTAP_ASSERT(offsetof(struct nettap_tap, revert) == 104);
+NETTAP_ASSERT(offsetof(struct nettap_tap, reserved) == 136);
+NETTAP_ASSERT(offsetof(struct nettap_query, records) == 16);
+NETTAP_ASSERT(offsetof(struct nettap_region_stats, reclaimed) == 32);
+NETTAP_ASSERT(offsetof(struct nettap_session_stats, comm) == 8);
+NETTAP_ASSERT(offsetof(struct nettap_session_stats, refused) == 48);
+NETTAP_ASSERT(offsetof(struct nettap_session_stats, wakeups) == 104);
+NETTAP_ASSERT(offsetof(struct nettap_refused, scribbled) == 32);
+NETTAP_ASSERT(offsetof(struct nettap_tap_stats, ifname) == 24);
+NETTAP_ASSERT(offsetof(struct nettap_tap_stats, max_bytes) == 64);
+NETTAP_ASSERT(offsetof(struct nettap_tap_stats, detoured) == 80);
+NETTAP_ASSERT(offsetof(struct nettap_tap_stats, in_flight) == 184);
+NETTAP_ASSERT(offsetof(struct nettap_tap_stats, refused) == 288);
+NETTAP_ASSERT(offsetof(struct nettap_tap_stats, ring_high_water) == 344);
+#endif
+
+#undef NETTAP_ASSERT
+
+#endif /* NETTAP_H */

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: (GPL-2.0-only WITH Linux-syscall-note) OR MIT
+
+//! The ABI between the NetTap module and the programs that use it.
+//!
+//! These files are compiled three times: into the module, into the library, and by `cbindgen` into
+//! `include/nettap.h`. Nothing about the border between kernel and program is written anywhere else.
+//!
+//! # How the ABI grows
+//!
+//! 1. A program asks [`ioctl::Info`] first. The module serves every program whose [`ABI_VERSION`]
+//!    is not newer than its own; [`FEATURES`] says what it can do beyond the first version.
+//! 2. Each request carries the size of its structure in the ioctl number. A shorter structure than
+//!    the module's is an older program: what it lacks reads as zero. A longer one is a newer
+//!    program: the part that the module does not know must be zero, else `E2BIG`.
+//! 3. Fields are appended or taken out of reserved ones, never moved, renamed or given a new
+//!    meaning. Zero always means what an older program got.
+//! 4. Reserved fields must be zero and unknown flag bits must be clear, else `EINVAL`.
+//! 5. Integers are little endian as on the machine, structures have no padding and the same layout
+//!    in 32-bit and 64-bit programs. Pointers travel as `u64`.
+//! 6. Nothing is removed. What no longer makes sense is refused with `EOPNOTSUPP`.
+//!
+//! # What memory means what
+//!
+//! Shared pages are written by one side and mapped read-only for the other wherever that is
+//! possible; [`layout`] says which page is which. Nothing that a program can write is believed: the
+//! module keeps its own account of who holds which mbuf (see [`mbuf`]) and of its own ring
+//! positions (see [`ring`]).
+//!
+//! # History
+//!
+//! - 1: the first version.
+
+#![cfg_attr(not(MODULE), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod ioctl;
+pub mod layout;
+pub mod mbuf;
+pub mod ring;
+pub mod tap;
+
+/// Version of the ABI that these files describe.
+pub const ABI_VERSION: u32 = 1;
+
+/// Feature bits of this version; see [`ioctl::Info::features`]. None are defined beyond version 1.
+pub const FEATURES: u64 = 0;

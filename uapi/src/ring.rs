@@ -1,0 +1,580 @@
+// SPDX-License-Identifier: (GPL-2.0-only WITH Linux-syscall-note) OR MIT
+
+//! THE ring: cells with tags, in memory that the kernel and programs share.
+//!
+//! Four kinds of ring carry mbufs: *alloc* and *detour* from the kernel to the program, *dealloc* and
+//! *revert* back. All are this one algorithm, after the tagged cell of Varenni et al. (SBAC-PAD 2003,
+//! section 3.3): several producers and several consumers, no lock between kernel and program, the
+//! slow work (copying a packet) between booking a cell and filling it.
+//!
+//! # A cell's life
+//!
+//! A cell is *Free*, *Booked*, *Full* or *Padding*. Positions are free-running 32-bit counters; cell
+//! `position % size` in lap `position / size`. The tag says Full or Padding, and of which lap, so a
+//! cell of the lap before reads as "not yet". Free and Booked need no store: a cell is Booked when
+//! its position lies behind the producers' and its tag is of an earlier lap, and Free when the
+//! consumers' position has passed it. Padding is a booking that failed: consumers step over it.
+//! Order is booking order.
+//!
+//! ```text
+//!           consumers' position              producers' position
+//!                 v                                v
+//!   ... Free Free Full Full Padding Full Booked Booked Free Free ...
+//! ```
+//!
+//! # Who writes what
+//!
+//! | ring            | cells   | producers' position | consumers' position     |
+//! | --------------- | ------- | ------------------- | ----------------------- |
+//! | alloc, detour   | kernel  | kernel, private     | programs, by CAS        |
+//! | dealloc, revert | program | programs, by CAS    | kernel, private; a copy |
+//!
+//! What the kernel writes is mapped read-only for programs. The kernel believes neither the cells nor
+//! the positions that programs write: [`PrivateProducer`] and [`PrivateConsumer`] keep their own.
+//!
+//! # Why it is right: the barriers and their pairs
+//!
+//! | producer                              | consumer                                   |
+//! | ------------------------------------- | ------------------------------------------ |
+//! | load consumers' position, acquire (D) | load tag, acquire (B): Full, of this lap   |
+//! | write the mbuf, write the entry       | load the entry, read the mbuf              |
+//! | store the tag, release (A)            | move consumers' position, release (C)      |
+//!
+//! - A pairs with B. Without it a consumer sees Full before the entry or the mbuf's bytes.
+//! - C pairs with D. Without it a producer books a cell whose entry a consumer has yet to read.
+//! - Several consumers read entries first and then move the position by compare-and-exchange from
+//!   the value that they began with. If it succeeds, nobody else took these cells and no producer
+//!   could have reused them in between; if it fails, what was read is thrown away. The counter would
+//!   have to run through 2^32 cells during one claim to deceive them.
+//! - Several producers of a program move the producers' position by compare-and-exchange and then own
+//!   the cells between the old and the new value. Only they write them.
+//!
+//! # Sleeping
+//!
+//! The kernel raises [`Words::need_wakeup`], executes a full barrier (E) and looks at the ring
+//! again before it sleeps. A producer publishes (A), executes a full barrier (F) and looks at the
+//! word. E pairs with F: one of the two sees the other, so no entry is forgotten.
+
+use core::marker::PhantomData;
+
+/// A 32-bit word in shared memory. The kernel, programs and the model checker each implement it over
+/// their own atomics.
+pub trait Word {
+    /// Reads without ordering.
+    fn load(&self) -> u32;
+    /// Reads; what follows stays behind it.
+    fn load_acquire(&self) -> u32;
+    /// Writes without ordering.
+    fn store(&self, value: u32);
+    /// Writes; what precedes stays before it.
+    fn store_release(&self, value: u32);
+    /// Replaces `current` by `new`, fully ordered; tells whether it did.
+    fn replace(&self, current: u32, new: u32) -> bool;
+    /// A full barrier: (E) and (F) of the module's description.
+    fn full_barrier();
+}
+
+/// One cell: 8 bytes, so that a cache line carries eight.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Cell<W> {
+    /// State, flags, lap and generation; written last.
+    pub tag: W,
+    /// Index of the mbuf.
+    pub entry: W,
+}
+
+/// The words before the cells of a ring's page. The read-only page has the kernel's, the writable
+/// page the program's; each uses what it has. One cache line each.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct Words<W> {
+    /// The position of the side that owns the page: the consumers' position where programs consume,
+    /// the producers' where they produce, the kernel's copy of its own in the read-only page.
+    pub position: W,
+    /// In the read-only page: not 0 when the kernel sleeps and wants the doorbell after a push.
+    pub need_wakeup: W,
+    /// In the read-only page: cells of the ring.
+    pub size: W,
+    /// Must be zero; room to grow.
+    pub reserved: [W; 13],
+}
+
+/// What a cell carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The mbuf.
+    pub index: u32,
+    /// Which of its uses this is: a number that the kernel changes each time it hands the mbuf out,
+    /// so that a stale name of it is recognised. Given back as it was received.
+    pub generation: u16,
+    /// `REVERT_` bits, or zero.
+    pub flags: u8,
+}
+
+/// Bit of [`Entry::flags`] on a revert ring: bytes or header of the mbuf were changed, the kernel has
+/// to read them. Without it the packet goes on exactly as it was.
+pub const REVERT_CHANGED: u8 = 1;
+/// All bits that may be set in [`Entry::flags`] on a revert ring.
+pub const REVERT_FLAGS: u8 = REVERT_CHANGED;
+
+// The tag, from the lowest bit: 2 of state, 6 of flags, 8 of lap, 16 of generation. Public for the
+// inline enqueue and dequeue of C programs, who take them from the generated header.
+
+/// State bits of a tag: the cell is Full.
+pub const STATE_FULL: u32 = 2;
+/// State bits of a tag: the cell is Padding.
+pub const STATE_PADDING: u32 = 3;
+/// Where the state lies in a tag. A tag that is 0 as a whole is a cell that was never used.
+pub const STATE_MASK: u32 = 3;
+/// How far [`Entry::flags`] is shifted in a tag.
+pub const FLAGS_SHIFT: u32 = 2;
+/// The bits of [`Entry::flags`] that a tag carries, before shifting.
+pub const FLAGS_MASK: u32 = 0x3f;
+/// How far the lap is shifted in a tag.
+pub const LAP_SHIFT: u32 = 8;
+/// The bits of the lap (position divided by the number of cells) that a tag carries, before shifting.
+pub const LAP_MASK: u32 = 0xff;
+/// How far [`Entry::generation`] is shifted in a tag; it is the rest of the tag.
+pub const GENERATION_SHIFT: u32 = 16;
+
+/// What a consumer finds in the cell at its position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// An entry of this lap.
+    Full(Entry),
+    /// A booking of this lap that failed; step over it.
+    Padding,
+    /// Nothing of this lap yet.
+    NotYet,
+    /// No tag that a producer of this lap or of the one before could have written.
+    Scribbled,
+}
+
+/// The cells of a ring: a power of two of them, which is established once and relied on after.
+#[derive(Debug)]
+pub struct Cells<'a, W> {
+    cells: &'a [Cell<W>],
+    log2: u32,
+}
+
+impl<W> Clone for Cells<'_, W> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<W> Copy for Cells<'_, W> {}
+
+impl<'a, W: Word> Cells<'a, W> {
+    /// The ring over these cells, if their number is a power of two within the limits.
+    pub fn new(cells: &'a [Cell<W>]) -> Option<Self> {
+        let size = u32::try_from(cells.len()).ok()?;
+        if !size.is_power_of_two() || size > super::tap::RING_MAX {
+            return None;
+        }
+        Some(Self {
+            cells,
+            log2: size.trailing_zeros(),
+        })
+    }
+
+    /// No cells: nothing can be put in and nothing comes out.
+    pub const fn none() -> Self {
+        Self {
+            cells: &[],
+            log2: 0,
+        }
+    }
+
+    /// Number of cells.
+    pub fn size(&self) -> u32 {
+        if self.cells.is_empty() {
+            return 0;
+        }
+        1u32.wrapping_shl(self.log2)
+    }
+
+    fn cell(&self, position: u32) -> Option<&'a Cell<W>> {
+        let mask = self.size().wrapping_sub(1);
+        self.cells.get((position & mask) as usize)
+    }
+
+    /// The lap of a position, as many bits of it as a tag carries.
+    fn lap(&self, position: u32) -> u32 {
+        position.wrapping_shr(self.log2) & LAP_MASK
+    }
+
+    /// Fills the booked cell at `position`: (A).
+    pub fn fill(&self, position: u32, entry: Entry) {
+        self.write(position, STATE_FULL, entry);
+    }
+
+    /// Gives up the booked cell at `position`: consumers will step over it.
+    pub fn pad(&self, position: u32) {
+        self.write(position, STATE_PADDING, Entry::default());
+    }
+
+    fn write(&self, position: u32, state: u32, entry: Entry) {
+        let tag = state
+            | (u32::from(entry.flags) & FLAGS_MASK).wrapping_shl(FLAGS_SHIFT)
+            | self.lap(position).wrapping_shl(LAP_SHIFT)
+            | u32::from(entry.generation).wrapping_shl(GENERATION_SHIFT);
+        if let Some(cell) = self.cell(position) {
+            cell.entry.store(entry.index);
+            cell.tag.store_release(tag); // A, matches B
+        }
+    }
+
+    /// What the cell at `position` holds for a consumer that has come to it: (B).
+    pub fn look(&self, position: u32) -> Look {
+        let Some(cell) = self.cell(position) else {
+            return Look::NotYet;
+        };
+        let tag = cell.tag.load_acquire(); // B, matches A
+        let state = tag & STATE_MASK;
+        let lap = tag.wrapping_shr(LAP_SHIFT) & LAP_MASK;
+        let here = self.lap(position);
+        if lap == here && state == STATE_FULL {
+            return Look::Full(Entry {
+                index: cell.entry.load(),
+                generation: (tag.wrapping_shr(GENERATION_SHIFT) & 0xffff) as u16,
+                flags: (tag.wrapping_shr(FLAGS_SHIFT) & FLAGS_MASK) as u8,
+            });
+        }
+        if lap == here && state == STATE_PADDING {
+            return Look::Padding;
+        }
+        let before = here.wrapping_sub(1) & LAP_MASK;
+        if tag == 0 || (lap == before && state >= STATE_FULL) {
+            Look::NotYet
+        } else {
+            Look::Scribbled
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// The program's side: positions in shared memory, moved by compare-and-exchange.
+
+/// The program's end of a ring that programs consume: alloc, detour.
+#[derive(Debug)]
+pub struct Consumer<'a, W> {
+    cells: Cells<'a, W>,
+    position: &'a W,
+}
+
+impl<'a, W: Word> Consumer<'a, W> {
+    /// The end over these cells and the position word of the writable page.
+    pub fn new(cells: Cells<'a, W>, position: &'a W) -> Self {
+        Self { cells, position }
+    }
+
+    /// Takes up to `out.len()` entries, oldest first; returns how many. Zero: nothing is there yet.
+    ///
+    /// Safe to call from several threads and processes at once.
+    pub fn claim(&self, out: &mut [Entry]) -> usize {
+        loop {
+            let begin = self.position.load();
+            let mut position = begin;
+            let mut taken = 0usize;
+            while let Some(slot) = out.get_mut(taken) {
+                match self.cells.look(position) {
+                    Look::Full(entry) => {
+                        *slot = entry;
+                        taken = taken.wrapping_add(1);
+                    }
+                    Look::Padding => {}
+                    Look::NotYet | Look::Scribbled => break,
+                }
+                position = position.wrapping_add(1);
+            }
+            if position == begin {
+                // Others may have taken these cells, and the kernel filled them anew: then there is
+                // no reading of them from here, and more to take further on.
+                if self.position.load() == begin {
+                    return 0;
+                }
+                continue;
+            }
+            // C, matches D. On failure another consumer took them: what was read is void.
+            if self.position.replace(begin, position) && taken > 0 {
+                return taken;
+            }
+        }
+    }
+
+    /// Whether an entry (or padding to step over) is there.
+    pub fn is_ready(&self) -> bool {
+        loop {
+            let position = self.position.load();
+            if matches!(self.cells.look(position), Look::Full(_) | Look::Padding) {
+                return true;
+            }
+            // As in `claim`: what was looked at may be behind the others by now.
+            if self.position.load() == position {
+                return false;
+            }
+        }
+    }
+
+    /// Number of cells of the ring.
+    pub fn size(&self) -> u32 {
+        self.cells.size()
+    }
+}
+
+/// The program's end of a ring that programs fill: dealloc, revert.
+#[derive(Debug)]
+pub struct Producer<'a, W> {
+    cells: Cells<'a, W>,
+    position: &'a W,
+    consumed: &'a W,
+}
+
+/// Cells that a producer owns between booking and filling them.
+///
+/// Each must be filled or padded; a cell that is neither holds up all behind it.
+#[must_use = "booked cells must be filled or padded"]
+#[derive(Debug, Clone, Copy)]
+pub struct Booking {
+    first: u32,
+    count: u32,
+}
+
+impl Booking {
+    /// Number of cells.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Position of the `nth` cell.
+    pub fn position(&self, nth: u32) -> Option<u32> {
+        (nth < self.count).then(|| self.first.wrapping_add(nth))
+    }
+}
+
+impl<'a, W: Word> Producer<'a, W> {
+    /// The end over these cells, the position word of the writable page, and the kernel's position
+    /// in the read-only page.
+    pub fn new(cells: Cells<'a, W>, position: &'a W, consumed: &'a W) -> Self {
+        Self {
+            cells,
+            position,
+            consumed,
+        }
+    }
+
+    /// Books up to `wanted` cells, at least one; nothing when the ring is full.
+    ///
+    /// Safe to call from several threads at once.
+    pub fn book(&self, wanted: u32) -> Option<Booking> {
+        loop {
+            let first = self.position.load();
+            let consumed = self.consumed.load_acquire(); // D, matches C
+            let used = first.wrapping_sub(consumed);
+            // `used` beyond the size: the kernel moved on between the two loads; look again.
+            if used > self.cells.size() {
+                if self.position.load() == first {
+                    return None;
+                }
+                continue;
+            }
+            let count = wanted.min(self.cells.size().wrapping_sub(used));
+            if count == 0 {
+                return None;
+            }
+            if self.position.replace(first, first.wrapping_add(count)) {
+                return Some(Booking { first, count });
+            }
+        }
+    }
+
+    /// The cells, to fill or pad what was booked.
+    pub fn cells(&self) -> Cells<'a, W> {
+        self.cells
+    }
+
+    /// Puts the entries into the ring in order; returns how many found room.
+    pub fn push(&self, entries: &[Entry]) -> usize {
+        let wanted = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        if wanted == 0 {
+            return 0;
+        }
+        let Some(booking) = self.book(wanted) else {
+            return 0;
+        };
+        for (nth, entry) in (0..booking.count).zip(entries) {
+            if let Some(position) = booking.position(nth) {
+                self.cells.fill(position, *entry);
+            }
+        }
+        booking.count as usize
+    }
+
+    /// Cells that the kernel has not taken yet, booked ones included.
+    pub fn backlog(&self) -> u32 {
+        // In this order: the producers' position is never behind one that the kernel has published.
+        let consumed = self.consumed.load_acquire();
+        let booked = self.position.load().wrapping_sub(consumed);
+        booked.min(self.cells.size())
+    }
+}
+
+/// Whether the kernel asks for the doorbell, to be called after publishing: (F).
+pub fn wants_doorbell<W: Word>(need_wakeup: &W) -> bool {
+    W::full_barrier(); // F, matches E
+    need_wakeup.load() != 0
+}
+
+// ---------------------------------------------------------------------------------------------
+// The kernel's side: its own position is private, the program's is read and doubted.
+
+/// The kernel's end of a ring that the kernel fills: alloc, detour. Its owner serialises booking.
+#[derive(Debug)]
+pub struct PrivateProducer<W> {
+    head: u32,
+    consumed: u32,
+    scribbled: u64,
+    word: PhantomData<fn(&W)>,
+}
+
+impl<W: Word> PrivateProducer<W> {
+    /// An end at the start of a zeroed ring.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        Self::starting_at(0)
+    }
+
+    /// An end at any position of a zeroed ring, where the position words must stand too. Positions
+    /// wrap after 2^32 cells; this is how tests get there.
+    pub const fn starting_at(position: u32) -> Self {
+        Self {
+            head: position,
+            consumed: position,
+            scribbled: 0,
+            word: PhantomData,
+        }
+    }
+
+    /// Free cells now. `position` is the word that programs write: a value that cannot be is counted
+    /// and the last believable one is kept.
+    pub fn room(&mut self, size: u32, position: &W) -> u32 {
+        let consumed = position.load_acquire(); // D, matches C
+        // Programs move forward only, and never past the head.
+        if self.head.wrapping_sub(consumed) <= self.head.wrapping_sub(self.consumed) {
+            self.consumed = consumed;
+        } else {
+            self.scribbled = self.scribbled.wrapping_add(1);
+        }
+        size.saturating_sub(self.head.wrapping_sub(self.consumed))
+    }
+
+    /// Books one cell and returns its position; nothing when the ring is full.
+    pub fn book(&mut self, size: u32, position: &W) -> Option<u32> {
+        // The cached position suffices until the ring looks full.
+        let used = self.head.wrapping_sub(self.consumed);
+        if used >= size && self.room(size, position) == 0 {
+            return None;
+        }
+        let booked = self.head;
+        self.head = self.head.wrapping_add(1);
+        Some(booked)
+    }
+
+    /// The position after the last booked cell.
+    pub fn head(&self) -> u32 {
+        self.head
+    }
+
+    /// The programs' position as far as it was looked at: not before the true one.
+    pub fn seen(&self) -> u32 {
+        self.consumed
+    }
+
+    /// How often the programs' position was no position that could be.
+    pub fn scribbled(&self) -> u64 {
+        self.scribbled
+    }
+}
+
+/// The kernel's end of a ring that programs fill: dealloc, revert. Its owner serialises it.
+#[derive(Debug)]
+pub struct PrivateConsumer<W> {
+    position: u32,
+    published: u32,
+    scribbled: u64,
+    reported: bool,
+    word: PhantomData<fn(&W)>,
+}
+
+impl<W: Word> PrivateConsumer<W> {
+    /// An end at the start of a zeroed ring.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        Self::starting_at(0)
+    }
+
+    /// An end at any position of a zeroed ring, where the position words must stand too. Positions
+    /// wrap after 2^32 cells; this is how tests get there.
+    pub const fn starting_at(position: u32) -> Self {
+        Self {
+            position,
+            published: position,
+            scribbled: 0,
+            reported: false,
+            word: PhantomData,
+        }
+    }
+
+    /// Takes the next entry, stepping over padding; nothing when there is none.
+    ///
+    /// The number of cells stepped over is bounded by the ring's size.
+    pub fn take(&mut self, cells: &Cells<'_, W>) -> Option<Entry> {
+        for _ in 0..cells.size() {
+            match cells.look(self.position) {
+                Look::Full(entry) => {
+                    self.step();
+                    return Some(entry);
+                }
+                Look::Padding => self.step(),
+                Look::NotYet => return None,
+                Look::Scribbled => {
+                    if !self.reported {
+                        self.reported = true;
+                        self.scribbled = self.scribbled.wrapping_add(1);
+                    }
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn step(&mut self) {
+        self.position = self.position.wrapping_add(1);
+        self.reported = false;
+    }
+
+    /// Whether an entry (or padding) waits.
+    pub fn is_ready(&self, cells: &Cells<'_, W>) -> bool {
+        matches!(cells.look(self.position), Look::Full(_) | Look::Padding)
+    }
+
+    /// Tells the producers how far this end has come, once per batch: (C).
+    pub fn publish(&mut self, word: &W) {
+        if self.published != self.position {
+            self.published = self.position;
+            word.store_release(self.position); // C, matches D
+        }
+    }
+
+    /// The position of the next entry.
+    pub fn position(&self) -> u32 {
+        self.position
+    }
+
+    /// How many cells held what no producer could have written.
+    pub fn scribbled(&self) -> u64 {
+        self.scribbled
+    }
+}

@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR MIT)
+
+//! Memory shared with the kernel: mappings, rings over them, and the buffers of the region.
+//!
+//! Everything that is unsafe about shared memory is here, behind three types: [`Ring`] (words and
+//! cells, touched only through atomics), [`Region`] (the mbufs) and [`Buffer`] (the right to one
+//! mbuf). A [`Buffer`] comes out of a ring that the kernel fills and goes into a ring that the kernel
+//! drains; nothing else makes one, and it cannot be copied. That is what lets its bytes be lent as
+//! slices: see `mbuf.rs` for what this leans on.
+//!
+//! After `fork` the child has none of these pages (the kernel maps them so that they are not
+//! inherited), but it has these values. A [`ForkGuard`] tells them apart without a system call.
+
+#![allow(unsafe_code)]
+
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+use std::sync::atomic::{fence, AtomicU32, Ordering};
+use std::sync::Arc;
+
+use memmap2::{MmapMut, MmapOptions, MmapRaw};
+use nettap_uapi::layout::{RingMap, RING_CELLS};
+use nettap_uapi::mbuf::{Header, Window, HEADER_SIZE, MBUFS_MAX, MBUF_SIZE_MAX, NO_MBUF};
+use nettap_uapi::ring::{Cell, Cells, Consumer, Entry, Producer, Word, Words};
+use nettap_uapi::tap::CHAIN_MAX;
+use nix::errno::Errno;
+use nix::sys::mman::{madvise, MmapAdvise};
+
+use crate::error::{Error, Result};
+use crate::sys::Kernel;
+
+/// A word in shared memory: the processor's atomics.
+#[repr(transparent)]
+#[derive(Debug, Default)]
+pub(crate) struct Shared(AtomicU32);
+
+impl Word for Shared {
+    fn load(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+    fn load_acquire(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+    fn store(&self, value: u32) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+    fn store_release(&self, value: u32) {
+        self.0.store(value, Ordering::Release);
+    }
+    fn replace(&self, current: u32, new: u32) -> bool {
+        self.0
+            .compare_exchange(current, new, Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok()
+    }
+    fn full_barrier() {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// A page that a child finds zeroed after `fork`: how a session knows that it was inherited.
+///
+/// `getpid` would tell as well, but is a system call, and every drop of an mbuf asks.
+#[derive(Debug)]
+pub(crate) struct ForkGuard {
+    page: MmapMut,
+}
+
+impl ForkGuard {
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let failed = |errno| Error::request("mmap", "", errno);
+        let mut page = MmapOptions::new()
+            .len(size_of::<u32>())
+            .map_anon()
+            .map_err(|_| failed(Errno::ENOMEM))?;
+        let start = NonNull::from(&mut page[0]).cast();
+        // SAFETY: the range is the anonymous private mapping just made, which nothing else refers to.
+        // The advice changes what a child finds there, and nothing in this process. Linux 4.14.
+        unsafe { madvise(start, page.len(), MmapAdvise::MADV_WIPEONFORK) }.map_err(failed)?;
+        page[0] = 1;
+        Ok(Arc::new(Self { page }))
+    }
+
+    /// Whether this process is the one that opened the session.
+    pub(crate) fn is_owner(&self) -> bool {
+        self.page[0] != 0
+    }
+}
+
+/// Mapped pages of the session's file.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    pages: ManuallyDrop<MmapRaw>,
+    guard: Arc<ForkGuard>,
+}
+
+impl Pages {
+    pub(crate) fn map(
+        kernel: &dyn Kernel,
+        guard: &Arc<ForkGuard>,
+        offset: u64,
+        len: usize,
+        writable: bool,
+    ) -> Result<Self> {
+        let pages = kernel.pages(offset, len, writable)?;
+        if pages.len() < len {
+            return Err(Error::Kernel("fewer pages than promised"));
+        }
+        Ok(Self {
+            pages: ManuallyDrop::new(pages),
+            guard: Arc::clone(guard),
+        })
+    }
+
+    fn base(&self) -> *mut u8 {
+        self.pages.as_mut_ptr()
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // In a child these addresses are not ours: unmapping them could hit what it has put there.
+        if self.guard.is_owner() {
+            // SAFETY: dropped once, here, and `pages` is not used again.
+            unsafe { ManuallyDrop::drop(&mut self.pages) };
+        }
+    }
+}
+
+/// Which side fills a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filler {
+    /// alloc, detour.
+    Kernel,
+    /// dealloc, revert.
+    Program,
+}
+
+/// A ring of either kind, as this side sees it.
+///
+/// # Invariants
+///
+/// Both mappings are at least [`RING_CELLS`] long, and the filler's is that and `count` cells long.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    ro: Pages,
+    rw: Pages,
+    count: usize,
+    filler: Filler,
+}
+
+impl Ring {
+    pub(crate) fn map(
+        kernel: &dyn Kernel,
+        guard: &Arc<ForkGuard>,
+        told: &RingMap,
+        filler: Filler,
+    ) -> Result<Self> {
+        let count = told.cells as usize;
+        let words = RING_CELLS as usize;
+        let cells = count
+            .checked_mul(size_of::<Cell<Shared>>())
+            .and_then(|bytes| bytes.checked_add(words))
+            .ok_or(Error::Kernel("a ring of impossible size"))?;
+        let (ro_need, rw_need) = match filler {
+            Filler::Kernel => (cells, words),
+            Filler::Program => (words, cells),
+        };
+        let (ro_len, rw_len) = (told.ro_len as usize, told.rw_len as usize);
+        if !told.cells.is_power_of_two() || ro_len < ro_need || rw_len < rw_need {
+            return Err(Error::Kernel("a ring that is shorter than its cells"));
+        }
+        // INVARIANT: the lengths were compared just above, and `Pages::map` maps no less.
+        Ok(Self {
+            ro: Pages::map(kernel, guard, told.ro_offset, ro_len, false)?,
+            rw: Pages::map(kernel, guard, told.rw_offset, rw_len, true)?,
+            count,
+            filler,
+        })
+    }
+
+    fn words(pages: &Pages) -> &Words<Shared> {
+        // SAFETY: by the type's invariant the mapping is as long as `Words`; mappings begin on a
+        // page, so it is aligned. It consists of atomics, which the other side may change at will.
+        unsafe { &*pages.base().cast::<Words<Shared>>() }
+    }
+
+    fn cells(&self) -> Option<Cells<'_, Shared>> {
+        let pages = match self.filler {
+            Filler::Kernel => &self.ro,
+            Filler::Program => &self.rw,
+        };
+        // SAFETY: by the type's invariant the filler's mapping is longer than `RING_CELLS`.
+        let first = unsafe { pages.base().add(RING_CELLS as usize) };
+        // SAFETY: by the type's invariant `count` cells follow; they consist of atomics, any bits of
+        // which are valid, and live as long as the mapping that `self` owns.
+        let cells = unsafe { std::slice::from_raw_parts(first.cast::<Cell<Shared>>(), self.count) };
+        Cells::new(cells)
+    }
+
+    /// The end of a ring that the kernel fills. `None` after `fork`.
+    fn consumer(&self) -> Option<Consumer<'_, Shared>> {
+        if self.filler != Filler::Kernel || !self.rw.guard.is_owner() {
+            return None;
+        }
+        Some(Consumer::new(self.cells()?, &Self::words(&self.rw).position))
+    }
+
+    /// The end of a ring that the program fills. `None` after `fork`.
+    fn producer(&self) -> Option<Producer<'_, Shared>> {
+        if self.filler != Filler::Program || !self.rw.guard.is_owner() {
+            return None;
+        }
+        Some(Producer::new(
+            self.cells()?,
+            &Self::words(&self.rw).position,
+            &Self::words(&self.ro).position,
+        ))
+    }
+
+    /// Takes up to `max` mbufs, and hands each to `each`; returns how many.
+    pub(crate) fn take(&self, region: &Region, max: usize, mut each: impl FnMut(Buffer)) -> usize {
+        const BATCH: usize = 64;
+        let Some(consumer) = self.consumer() else {
+            return 0;
+        };
+        let mut entries = [Entry::default(); BATCH];
+        let mut taken = 0;
+        while taken < max {
+            let wanted = BATCH.min(max - taken);
+            let Some(room) = entries.get_mut(..wanted) else {
+                break;
+            };
+            let found = consumer.claim(room);
+            for entry in entries.iter().take(found) {
+                // An index outside the region is nobody's mbuf; there is nothing to own or return.
+                if entry.index < region.mbufs {
+                    taken += 1;
+                    each(Buffer {
+                        index: entry.index,
+                        generation: entry.generation,
+                    });
+                }
+            }
+            if found < wanted {
+                break;
+            }
+        }
+        taken
+    }
+
+    /// Gives mbufs to the kernel, in order; returns how many found room. The caller forgets those.
+    pub(crate) fn give(&self, entries: &[Entry]) -> usize {
+        self.producer().map_or(0, |ring| ring.push(entries))
+    }
+
+    /// Whether a ring that the kernel fills has something.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.consumer().is_some_and(|ring| ring.is_ready())
+    }
+
+    /// Entries that the kernel has not taken yet from a ring that the program fills.
+    pub(crate) fn backlog(&self) -> u32 {
+        self.producer().map_or(0, |ring| ring.backlog())
+    }
+
+    /// Whether the kernel sleeps and asks for the doorbell; to be asked after publishing.
+    pub(crate) fn wants_doorbell(&self) -> bool {
+        self.rw.guard.is_owner()
+            && nettap_uapi::ring::wants_doorbell(&Self::words(&self.ro).need_wakeup)
+    }
+
+    /// Where the parts lie, for the C API.
+    pub(crate) fn addresses(&self) -> Addresses {
+        let (ro, rw) = (self.ro.base(), self.rw.base());
+        let cells = match self.filler {
+            Filler::Kernel => ro,
+            Filler::Program => rw,
+        };
+        Addresses {
+            ro: ro.cast(),
+            rw: rw.cast(),
+            cells: cells.wrapping_add(RING_CELLS as usize),
+            count: u32::try_from(self.count).unwrap_or(0),
+        }
+    }
+}
+
+/// Where the parts of a ring lie in this process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addresses {
+    pub(crate) ro: *const Words<Shared>,
+    pub(crate) rw: *mut Words<Shared>,
+    pub(crate) cells: *mut u8,
+    pub(crate) count: u32,
+}
+
+/// The region: `mbufs` buffers of `mbuf_size` bytes each.
+///
+/// # Invariants
+///
+/// The mapping is `mbufs * mbuf_size` bytes long or longer; `mbuf_size` is a multiple of 64, more
+/// than [`HEADER_SIZE`] and at most [`MBUF_SIZE_MAX`].
+#[derive(Debug)]
+pub(crate) struct Region {
+    pages: Pages,
+    mbufs: u32,
+    mbuf_size: u32,
+}
+
+impl Region {
+    pub(crate) fn map(
+        kernel: &dyn Kernel,
+        guard: &Arc<ForkGuard>,
+        told: &nettap_uapi::ioctl::Map,
+    ) -> Result<Self> {
+        let (mbufs, mbuf_size) = (told.mbufs, told.mbuf_size);
+        let len = usize::try_from(told.region_len)
+            .map_err(|_| Error::Kernel("a region larger than the address space"))?;
+        if mbufs > MBUFS_MAX
+            || mbuf_size <= HEADER_SIZE
+            || mbuf_size > MBUF_SIZE_MAX
+            || mbuf_size % 64 != 0
+            || u64::from(mbufs) * u64::from(mbuf_size) > told.region_len
+        {
+            return Err(Error::Kernel("a region that is shorter than its mbufs"));
+        }
+        // INVARIANT: checked just above, and `Pages::map` maps no less than `len`.
+        Ok(Self {
+            pages: Pages::map(kernel, guard, told.region_offset, len, true)?,
+            mbufs,
+            mbuf_size,
+        })
+    }
+
+    pub(crate) fn mbuf_size(&self) -> u32 {
+        self.mbuf_size
+    }
+
+    pub(crate) fn mbufs(&self) -> u32 {
+        self.mbufs
+    }
+
+    /// Whether the pages are there: not in a child after `fork`.
+    pub(crate) fn is_here(&self) -> bool {
+        self.pages.guard.is_owner()
+    }
+
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.pages.base()
+    }
+
+    fn at(&self, buffer: &Buffer) -> *mut u8 {
+        let start = buffer.index as usize * self.mbuf_size as usize;
+        // SAFETY: a `Buffer`'s index is below `mbufs` (each of its constructors checks), so by the
+        // type's invariant the product is inside the mapping and does not overflow.
+        unsafe { self.pages.base().add(start) }
+    }
+
+    /// A copy of the header; zeroes after `fork`.
+    pub(crate) fn header(&self, buffer: &Buffer) -> Header {
+        if !self.is_here() {
+            return Header::default();
+        }
+        // SAFETY: inside the mapping, and aligned because mappings are and `mbuf_size` is a multiple
+        // of 64. Volatile, because another program of the group could be writing: the copy is what
+        // is looked at, and any bits are a valid `Header`.
+        unsafe { self.at(buffer).cast::<Header>().read_volatile() }
+    }
+
+    /// Writes the header; nothing after `fork`.
+    pub(crate) fn set_header(&self, buffer: &mut Buffer, header: &Header) {
+        if self.is_here() {
+            // SAFETY: as for `header`; the unique reference to the buffer is the right to write.
+            unsafe { self.at(buffer).cast::<Header>().write_volatile(*header) };
+        }
+    }
+
+    /// The window, if it lies in an mbuf of this region and the pages are here.
+    fn within(&self, window: Window) -> Option<Window> {
+        // A window was checked against the size that its maker knew; ask again against this one.
+        let (offset, len) = (window.offset() as u16, window.len() as u16);
+        Window::of(offset, len, self.mbuf_size).filter(|_| self.is_here())
+    }
+
+    /// The bytes of a window; none after `fork`.
+    pub(crate) fn bytes<'a>(&'a self, buffer: &'a Buffer, window: Window) -> &'a [u8] {
+        let Some(window) = self.within(window) else {
+            return &[];
+        };
+        // SAFETY: the window ends inside the mbuf.
+        let first = unsafe { self.at(buffer).add(window.offset() as usize) };
+        // SAFETY: the window lies inside the mbuf, behind its header. Nobody writes: in this process
+        // only the owner of the buffer may, whom the borrow holds off; kernel and other programs do
+        // not, as long as this one holds the mbuf (see `mbuf.rs`).
+        unsafe { std::slice::from_raw_parts(first, window.len() as usize) }
+    }
+
+    /// The bytes of a window, to be changed; none after `fork`.
+    pub(crate) fn bytes_mut<'a>(&'a self, buffer: &'a mut Buffer, window: Window) -> &'a mut [u8] {
+        let Some(window) = self.within(window) else {
+            return &mut [];
+        };
+        // SAFETY: the window ends inside the mbuf.
+        let first = unsafe { self.at(buffer).add(window.offset() as usize) };
+        // SAFETY: as for `bytes`; the buffer is borrowed uniquely, and there is one per mbuf.
+        unsafe { std::slice::from_raw_parts_mut(first, window.len() as usize) }
+    }
+
+    /// The other mbufs of the received packet that begins with `first`, as its headers tell.
+    ///
+    /// A chain that leaves the region, comes back to itself or does not end is cut there. To be
+    /// called once for each first mbuf: the buffers come with the right to it.
+    pub(crate) fn followers(&self, first: &Buffer) -> Vec<Buffer> {
+        let mut chain: Vec<Buffer> = Vec::new();
+        let mut next = self.header(first).next;
+        while next != NO_MBUF
+            && next < self.mbufs
+            && next != first.index
+            && chain.len() + 1 < CHAIN_MAX as usize
+            && chain.iter().all(|known| known.index != next)
+            && self.is_here()
+        {
+            let buffer = Buffer {
+                index: next,
+                generation: 0,
+            };
+            next = self.header(&buffer).next;
+            chain.push(buffer);
+        }
+        chain
+    }
+}
+
+/// The right to one mbuf. Neither `Clone` nor `Copy`, made from what a ring gave only.
+///
+/// # Invariants
+///
+/// `index` is below the `mbufs` of the session's region.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    index: u32,
+    generation: u16,
+}
+
+impl Buffer {
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    pub(crate) fn generation(&self) -> u16 {
+        self.generation
+    }
+
+    /// What a ring carries for it.
+    pub(crate) fn entry(&self, flags: u8) -> Entry {
+        Entry {
+            index: self.index,
+            generation: self.generation,
+            flags,
+        }
+    }
+}

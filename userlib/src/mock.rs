@@ -1,0 +1,522 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR MIT)
+
+//! The kernel's side, for the tests: the same rings and pages on a memory file, filled and drained
+//! by the kernel's own ends from `uapi/`, with an account of who holds which mbuf.
+//!
+//! The library maps the file as it would map the device, so its mapping code is tested too. Tests
+//! move the kernel by hand ([`Mock::packet`], [`Mock::serve`]), and may make it lie about headers.
+
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use nettap_uapi::ioctl;
+use nettap_uapi::layout::{RingMap, RING_CELLS};
+use nettap_uapi::mbuf::{Header, DATA_OFFSET, DIR_RECEIVED, NO_MBUF};
+use nettap_uapi::ring::{Cell, Cells, Entry, PrivateConsumer, PrivateProducer, Word, Words};
+use nix::errno::Errno;
+use nix::sys::eventfd::EventFd;
+use nix::sys::memfd::{memfd_create, MFdFlags};
+
+use crate::error::{Error, Result};
+use crate::map::Shared;
+use crate::session::Session;
+use crate::sys::{Kernel, Ready};
+
+/// What a test's machine is like.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Machine {
+    pub(crate) mbufs: u32,
+    pub(crate) mbuf_size: u32,
+    pub(crate) cells: u32,
+    pub(crate) prealloc: u32,
+    /// What the kernel answers to `info`.
+    pub(crate) abi_version: u32,
+    /// What the kernel says about the region, to be wrong in a test.
+    pub(crate) told_mbufs: Option<u32>,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            mbufs: 128,
+            mbuf_size: 512,
+            cells: 16,
+            prealloc: 8,
+            abi_version: 1,
+            told_mbufs: None,
+        }
+    }
+}
+
+/// Bytes of the file for each side of each ring; more than the largest ring of the tests.
+const SIDE: u64 = 4096;
+const TAPS: u64 = 4;
+
+/// Who holds an mbuf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holder {
+    Free,
+    /// In the alloc ring or with the program, for a new packet.
+    Alloc,
+    /// The first mbuf of a packet that went up through this tap.
+    Detour(usize),
+    /// Another mbuf of such a packet.
+    Behind,
+}
+
+/// What came back through a revert ring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) tap: usize,
+    pub(crate) index: u32,
+    pub(crate) changed: bool,
+    pub(crate) new: bool,
+    /// The bytes of all its mbufs, as the headers in the region have them.
+    pub(crate) bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Tap {
+    /// The descriptor that the library has.
+    fd: i32,
+    detour: PrivateProducer<Shared>,
+    revert: PrivateConsumer<Shared>,
+    ended: bool,
+}
+
+/// What the kernel knows.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) holders: Vec<Holder>,
+    generations: Vec<u16>,
+    alloc: PrivateProducer<Shared>,
+    dealloc: PrivateConsumer<Shared>,
+    taps: Vec<Tap>,
+    pub(crate) sent: Vec<Sent>,
+    pub(crate) dropped: Vec<u32>,
+    pub(crate) refused: u32,
+    pub(crate) doorbells: u32,
+    pub(crate) unmapped: bool,
+}
+
+/// The kernel's side of one session.
+pub(crate) struct Mock {
+    machine: Machine,
+    file: File,
+    memory: MmapRaw,
+    state: Mutex<State>,
+}
+
+impl fmt::Debug for Mock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mock")
+    }
+}
+
+/// Numbers of the rings in the file: 0 alloc, 1 dealloc, then detour and revert of each tap.
+fn detour(tap: usize) -> u64 {
+    2 + 2 * tap as u64
+}
+
+fn revert(tap: usize) -> u64 {
+    detour(tap) + 1
+}
+
+impl Machine {
+    /// A session on such a machine, and the kernel behind it.
+    pub(crate) fn session(self) -> (Session, Arc<Mock>) {
+        let mock = self.mock();
+        let session = Session::builder()
+            .prealloc(self.prealloc)
+            .open_on(Box::new(Arc::clone(&mock)))
+            .expect("the mock opens");
+        (session, mock)
+    }
+
+    pub(crate) fn mock(self) -> Arc<Mock> {
+        let region = u64::from(self.mbufs) * u64::from(self.mbuf_size);
+        let len = region.next_multiple_of(SIDE) + 2 * SIDE * revert(TAPS as usize);
+        let file = File::from(memfd_create(c"nettap", MFdFlags::MFD_CLOEXEC).expect("a memory file"));
+        file.set_len(len).expect("a memory file of that length");
+        let memory = MmapOptions::new()
+            .len(len as usize)
+            .map_raw(&file)
+            .expect("it can be mapped");
+        let count = self.mbufs as usize;
+        Arc::new(Mock {
+            machine: self,
+            file,
+            memory,
+            state: Mutex::new(State {
+                holders: vec![Holder::Free; count],
+                generations: vec![0; count],
+                alloc: PrivateProducer::new(),
+                dealloc: PrivateConsumer::new(),
+                taps: Vec::new(),
+                sent: Vec::new(),
+                dropped: Vec::new(),
+                refused: 0,
+                doorbells: 0,
+                unmapped: false,
+            }),
+        })
+    }
+}
+
+impl Mock {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics with the lock")
+    }
+
+    fn side(&self, ring: u64, writable: bool) -> u64 {
+        let region = u64::from(self.machine.mbufs) * u64::from(self.machine.mbuf_size);
+        region.next_multiple_of(SIDE) + SIDE * (2 * ring + u64::from(writable))
+    }
+
+    fn words(&self, ring: u64, writable: bool) -> &Words<Shared> {
+        let at = self.side(ring, writable) as usize;
+        // SAFETY: the file is long enough for every ring of `TAPS` taps, offsets are multiples of
+        // `SIDE`, and the words are atomics.
+        unsafe { &*self.memory.as_mut_ptr().add(at).cast() }
+    }
+
+    fn cells(&self, ring: u64, writable: bool) -> Cells<'_, Shared> {
+        let at = self.side(ring, writable) as usize + RING_CELLS as usize;
+        // SAFETY: as above; a side has room for the cells of the tests' rings.
+        let first = unsafe { self.memory.as_mut_ptr().add(at).cast::<Cell<Shared>>() };
+        // SAFETY: as above.
+        let cells = unsafe { std::slice::from_raw_parts(first, self.machine.cells as usize) };
+        Cells::new(cells).expect("a power of two")
+    }
+
+    fn told(&self, ring: u64) -> RingMap {
+        RingMap {
+            ro_offset: self.side(ring, false),
+            rw_offset: self.side(ring, true),
+            ro_len: SIDE as u32,
+            rw_len: SIDE as u32,
+            cells: self.machine.cells,
+            reserved: 0,
+        }
+    }
+
+    fn mbuf(&self, index: u32) -> *mut u8 {
+        let at = index as usize * self.machine.mbuf_size as usize;
+        // SAFETY: the index is one of the region's.
+        unsafe { self.memory.as_mut_ptr().add(at) }
+    }
+
+    /// A copy of an mbuf's header.
+    pub(crate) fn header(&self, index: u32) -> Header {
+        // SAFETY: inside the region and aligned.
+        unsafe { self.mbuf(index).cast::<Header>().read_volatile() }
+    }
+
+    /// Writes an mbuf's header, whoever holds it.
+    pub(crate) fn set_header(&self, index: u32, header: Header) {
+        // SAFETY: as above.
+        unsafe { self.mbuf(index).cast::<Header>().write_volatile(header) };
+    }
+
+    /// The bytes that a chain's headers name, as the kernel checks them.
+    fn read(&self, mut index: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while index < self.machine.mbufs {
+            let header = self.header(index);
+            assert!(u32::from(header.offset) + u32::from(header.len) <= self.machine.mbuf_size);
+            for at in header.offset..header.offset + header.len {
+                // SAFETY: just checked to be inside the mbuf.
+                bytes.push(unsafe { self.mbuf(index).add(at.into()).read() });
+            }
+            index = header.next;
+        }
+        bytes
+    }
+
+    fn take_free(&self, state: &mut State, holder: Holder) -> Option<u32> {
+        let index = state.holders.iter().position(|now| *now == Holder::Free)?;
+        state.holders[index] = holder;
+        state.generations[index] = state.generations[index].wrapping_add(1);
+        Some(index as u32)
+    }
+
+    /// A packet of these bytes comes up through a tap, in as many mbufs as it needs.
+    pub(crate) fn packet(&self, tap: usize, bytes: &[u8]) -> Option<u32> {
+        self.packet_with(tap, bytes, |_| ())
+    }
+
+    /// The same, with a first header that the test has its way with.
+    pub(crate) fn packet_with(
+        &self,
+        tap: usize,
+        bytes: &[u8],
+        edit: impl FnOnce(&mut Header),
+    ) -> Option<u32> {
+        let mut state = self.state();
+        let ring = detour(tap);
+        let position = &self.words(ring, true).position;
+        let at = state.taps[tap].detour.book(self.machine.cells, position)?;
+        let room = (self.machine.mbuf_size - DATA_OFFSET) as usize;
+        let parts: Vec<&[u8]> = if bytes.is_empty() { vec![bytes] } else { bytes.chunks(room).collect() };
+        let mut next = NO_MBUF;
+        for (number, part) in parts.iter().enumerate().rev() {
+            let holder = if number == 0 { Holder::Detour(tap) } else { Holder::Behind };
+            let index = self.take_free(&mut state, holder).expect("the region is large enough");
+            for (place, byte) in part.iter().enumerate() {
+                // SAFETY: a part is no longer than the room behind the offset.
+                unsafe { self.mbuf(index).add(DATA_OFFSET as usize + place).write(*byte) };
+            }
+            self.set_header(index, Header {
+                next,
+                offset: DATA_OFFSET as u16,
+                len: part.len() as u16,
+                packet_len: bytes.len() as u32,
+                wire_len: bytes.len() as u32,
+                direction: DIR_RECEIVED,
+                ..Default::default()
+            });
+            next = index;
+        }
+        let mut header = self.header(next);
+        edit(&mut header);
+        self.set_header(next, header);
+        let generation = state.generations[next as usize];
+        self.cells(ring, false).fill(at, Entry { index: next, generation, flags: 0 });
+        Some(next)
+    }
+
+    /// One round of the server: drains what programs fill, fills the alloc ring.
+    pub(crate) fn serve(&self) {
+        let mut state = self.state();
+        for tap in 0..state.taps.len() {
+            let cells = self.cells(revert(tap), true);
+            while let Some(entry) = state.taps[tap].revert.take(&cells) {
+                self.take_back(&mut state, entry, Some(tap));
+            }
+            let published = &self.words(revert(tap), false).position;
+            state.taps[tap].revert.publish(published);
+        }
+        let cells = self.cells(1, true);
+        while let Some(entry) = state.dealloc.take(&cells) {
+            self.take_back(&mut state, entry, None);
+        }
+        state.dealloc.publish(&self.words(1, false).position);
+        self.refill(&mut state, self.machine.prealloc);
+    }
+
+    /// Fills the alloc ring up to `want` entries.
+    fn refill(&self, state: &mut State, want: u32) {
+        let position = &self.words(0, true).position;
+        while self.machine.cells - state.alloc.room(self.machine.cells, position) < want {
+            let Some(index) = self.take_free(state, Holder::Alloc) else { return };
+            let Some(at) = state.alloc.book(self.machine.cells, position) else { return };
+            let generation = state.generations[index as usize];
+            self.cells(0, false).fill(at, Entry { index, generation, flags: 0 });
+        }
+    }
+
+    fn take_back(&self, state: &mut State, entry: Entry, tap: Option<usize>) {
+        let slot = entry.index as usize;
+        let holder = state.holders.get(slot).copied().unwrap_or(Holder::Free);
+        let known = matches!(holder, Holder::Detour(_) | Holder::Alloc);
+        if !known || state.generations[slot] != entry.generation {
+            state.refused += 1;
+            return;
+        }
+        match tap {
+            Some(tap) => state.sent.push(Sent {
+                tap,
+                index: entry.index,
+                changed: entry.flags != 0,
+                new: holder == Holder::Alloc,
+                bytes: self.read(entry.index),
+            }),
+            None => state.dropped.push(entry.index),
+        }
+        // A chain that the kernel made, or that is sent, ends with its first mbuf.
+        let whole = tap.is_some() || holder != Holder::Alloc;
+        let mut index = entry.index;
+        while index < self.machine.mbufs {
+            state.holders[index as usize] = Holder::Free;
+            index = if whole { self.header(index).next } else { NO_MBUF };
+        }
+    }
+
+    /// The server goes to sleep, or wakes.
+    pub(crate) fn sleep(&self, asleep: bool) {
+        let taps = self.state().taps.len();
+        for ring in 0..detour(taps) {
+            self.words(ring, false).need_wakeup.store(asleep.into());
+        }
+    }
+
+    /// Ends a tap from the kernel's side.
+    pub(crate) fn end(&self, tap: usize) {
+        self.state().taps[tap].ended = true;
+    }
+
+    /// Mbufs that are not free.
+    pub(crate) fn held(&self) -> usize {
+        self.state().holders.iter().filter(|now| **now != Holder::Free).count()
+    }
+
+    /// How many packets were sent on and dropped, and how many entries were refused.
+    pub(crate) fn tally(&self) -> (usize, usize, u32) {
+        let state = self.state();
+        (state.sent.len(), state.dropped.len(), state.refused)
+    }
+
+    fn has_packet(&self, state: &State, tap: usize) -> bool {
+        state.taps[tap].detour.head() != self.words(detour(tap), true).position.load()
+    }
+
+    /// Waits for a condition on the taps; polls, because nothing here needs to be fast.
+    fn until<T>(&self, timeout: Option<Duration>, look: impl Fn(&State) -> Option<T>) -> Option<T> {
+        let begin = Instant::now();
+        loop {
+            self.serve();
+            if let Some(found) = look(&self.state()) {
+                return Some(found);
+            }
+            if timeout.is_some_and(|time| begin.elapsed() >= time) {
+                return None;
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+}
+
+fn micros(timeout_us: u64) -> Option<Duration> {
+    (timeout_us != 0).then(|| Duration::from_micros(timeout_us))
+}
+
+impl Kernel for Arc<Mock> {
+    fn info(&self, arg: &mut ioctl::Info) -> Result<()> {
+        if arg.abi_version > self.machine.abi_version {
+            return Err(Error::request("info", "", Errno::EPROTO));
+        }
+        arg.abi_version = self.machine.abi_version;
+        arg.session = 7;
+        Ok(())
+    }
+
+    fn map(&self, arg: &mut ioctl::Map) -> Result<()> {
+        arg.mbuf_size = self.machine.mbuf_size;
+        arg.mbufs = self.machine.told_mbufs.unwrap_or(self.machine.mbufs);
+        arg.data_offset = DATA_OFFSET;
+        arg.region_len = u64::from(self.machine.mbufs) * u64::from(self.machine.mbuf_size);
+        arg.alloc = self.told(0);
+        arg.dealloc = self.told(1);
+        self.serve();
+        Ok(())
+    }
+
+    fn unmap(&self) -> Result<()> {
+        self.state().unmapped = true;
+        Ok(())
+    }
+
+    fn pull(&self, arg: &mut ioctl::Pull) -> Result<()> {
+        if arg.n > 0 {
+            self.serve();
+            self.refill(&mut self.state(), self.machine.prealloc + arg.n);
+            return Ok(());
+        }
+        self.until(micros(arg.timeout_us), |state| {
+            (0..state.taps.len()).any(|tap| self.has_packet(state, tap)).then_some(())
+        })
+        .ok_or(Error::TimedOut)
+    }
+
+    fn push(&self, arg: &mut ioctl::Push) -> Result<()> {
+        let mut state = self.state();
+        state.doorbells += 1;
+        let ended = |tap: &Tap| tap.ended && tap.fd == arg.tap;
+        if state.taps.iter().any(ended) {
+            return Err(Error::request("mbuf_push", "", Errno::ENODEV));
+        }
+        drop(state);
+        self.serve();
+        Ok(())
+    }
+
+    fn tap(&self, arg: &mut ioctl::Tap) -> Result<OwnedFd> {
+        let mut state = self.state();
+        if arg.ifname.starts_with(b"busy") {
+            return Err(Error::request("interface_tap", "", Errno::EBUSY));
+        }
+        let fd = OwnedFd::from(EventFd::new().expect("a descriptor"));
+        let tap = state.taps.len();
+        assert!((tap as u64) < TAPS, "the mock has no more");
+        arg.id = tap as u32 + 1;
+        arg.ifindex = 10 + tap as u32;
+        arg.detour = self.told(detour(tap));
+        arg.revert = self.told(revert(tap));
+        state.taps.push(Tap {
+            fd: fd.as_raw_fd(),
+            detour: PrivateProducer::new(),
+            revert: PrivateConsumer::new(),
+            ended: false,
+        });
+        Ok(fd)
+    }
+
+    fn untap(&self, _arg: &mut ioctl::Untap) -> Result<()> {
+        Err(Error::request("interface_untap", "", Errno::ENOENT))
+    }
+
+    fn query(&self, _kind: u32, from: u32, size: usize, records: &mut [u8]) -> Result<usize> {
+        // As many records as there are taps; only their ids, which lie in front, are filled.
+        let taps = self.state().taps.len() as u32;
+        let ids = from.max(1)..=taps;
+        let mut found = 0;
+        for (record, id) in records.chunks_mut(size).zip(ids) {
+            record[..4].copy_from_slice(&id.to_ne_bytes());
+            found += 1;
+        }
+        Ok(found)
+    }
+
+    fn pages(&self, offset: u64, len: usize, writable: bool) -> Result<MmapRaw> {
+        let mut options = MmapOptions::new();
+        options.offset(offset).len(len);
+        let pages = if writable {
+            options.map_raw(&self.file)
+        } else {
+            options.map_raw_read_only(&self.file)
+        };
+        let pages = pages.map_err(|_| Error::request("mmap", "", Errno::ENOMEM))?;
+        // As the module maps its pages: a child does not have them.
+        pages.advise(Advice::DontFork).expect("the kernel takes the advice");
+        Ok(pages)
+    }
+
+    fn poll(&self, taps: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Result<Vec<Ready>> {
+        let timeout = timeout.or(Some(Duration::from_secs(10)));
+        let count = self.state().taps.len();
+        assert!(taps.len() <= count);
+        let ready = |state: &State| -> Vec<Ready> {
+            (0..taps.len())
+                .map(|tap| Ready {
+                    packet: self.has_packet(state, tap),
+                    ended: state.taps[tap].ended,
+                })
+                .collect()
+        };
+        let found = self.until(timeout, |state| {
+            let all = ready(state);
+            all.iter().any(|one| one.packet || one.ended).then_some(all)
+        });
+        Ok(found.unwrap_or_else(|| ready(&self.state())))
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}

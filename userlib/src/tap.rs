@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR MIT)
+
+//! A tap: packets of one interface come out of its detour ring and go back through its revert ring.
+//!
+//! [`Tap::recv`] takes a packet as an owned [`Mbuf`], [`Tap::revert`] consumes it. Neither makes a
+//! system call, unless the kernel's server of this session has gone to sleep and asked to be woken.
+//! Taking a packet writes nothing but the consumers' position.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nettap_uapi::ioctl::{self, TapStats};
+use nettap_uapi::ring::Entry;
+use nettap_uapi::tap::{self as uapi, Gso, Mode, OnExit, OnFull};
+use nix::errno::Errno;
+
+use crate::admin;
+use crate::error::{Error, Rejected, Result};
+use crate::map::{Filler, Ring};
+use crate::mbuf::Mbuf;
+use crate::session::{Session, Shelf};
+
+/// How a tap is to be opened; see [`Session::tap`].
+#[derive(Debug, Clone)]
+pub struct TapBuilder<'a> {
+    session: &'a Session,
+    ifname: &'a str,
+    mode: Option<Mode>,
+    netns: Option<BorrowedFd<'a>>,
+    request: ioctl::Tap,
+}
+
+impl<'a> TapBuilder<'a> {
+    pub(crate) fn new(session: &'a Session, ifname: &'a str) -> Self {
+        Self {
+            session,
+            ifname,
+            mode: None,
+            netns: None,
+            request: ioctl::Tap::default(),
+        }
+    }
+
+    /// Received packets, before the host's network layer sees them.
+    pub fn input(self) -> Self {
+        self.mode(Mode::Input)
+    }
+
+    /// The host's packets, before the interface sees them.
+    pub fn output(self) -> Self {
+        self.mode(Mode::Output)
+    }
+
+    /// The interface and the program only; the host's network layer is cut off.
+    pub fn bypass(self) -> Self {
+        self.mode(Mode::Bypass)
+    }
+
+    /// One of the three modes; there is no default.
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Looks for the interface in this network namespace instead of the caller's.
+    pub fn netns(mut self, namespace: BorrowedFd<'a>) -> Self {
+        self.netns = Some(namespace);
+        self
+    }
+
+    /// Copies only the first bytes of each packet; the rest stays with the kernel. 0 copies all.
+    pub fn snaplen(mut self, bytes: u32) -> Self {
+        self.request.snaplen = bytes;
+        self
+    }
+
+    /// What happens to a packet that finds no room. The default lets it pass.
+    pub fn on_full(mut self, policy: OnFull) -> Self {
+        self.request.on_full = match policy {
+            OnFull::Pass => uapi::ON_FULL_PASS,
+            OnFull::Drop => uapi::ON_FULL_DROP,
+        };
+        self
+    }
+
+    /// What happens to held packets when the tap ends. The default sends them on.
+    pub fn on_exit(mut self, policy: OnExit) -> Self {
+        self.request.on_exit = match policy {
+            OnExit::Revert => uapi::ON_EXIT_REVERT,
+            OnExit::Drop => uapi::ON_EXIT_DROP,
+        };
+        self
+    }
+
+    /// How super-packets come. The default is whole.
+    pub fn gso(mut self, option: Gso) -> Self {
+        self.request.gso = match option {
+            Gso::Whole => uapi::GSO_WHOLE,
+            Gso::Segment => uapi::GSO_SEGMENT,
+        };
+        self
+    }
+
+    /// Most bytes of packets that the tap may hold; 0 for the default.
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.request.max_bytes = bytes;
+        self
+    }
+
+    /// Cells of the detour and revert rings, a power of two; 0 lets the kernel choose.
+    pub fn ring_cells(mut self, cells: u32) -> Self {
+        self.request.ring_cells = cells;
+        self
+    }
+
+    /// Opens the tap: packets detour from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] without a mode; [`Error::Request`] from `interface_tap` (no such interface,
+    /// another tap there, no privilege, no memory).
+    pub fn open(self) -> Result<Tap> {
+        let mode = self
+            .mode
+            .ok_or(Error::Invalid("say which mode: input, output or bypass"))?;
+        let mut request = self.request;
+        request.mode = mode.raw();
+        request.netns = self.netns.map_or(-1, |namespace| namespace.as_raw_fd());
+        // One byte less than the field: the name ends with a zero.
+        let name = self.ifname.as_bytes();
+        match request.ifname.get_mut(..name.len()) {
+            Some(room) if name.len() < uapi::IFNAME_MAX && !name.contains(&0) => {
+                room.copy_from_slice(name);
+            }
+            _ => return Err(Error::request("interface_tap", self.ifname, Errno::ENODEV)),
+        }
+        let shelf = Arc::clone(&self.session.shelf);
+        let fd = shelf
+            .call()?
+            .tap(&mut request)
+            .map_err(|error| error.about(self.ifname))?;
+        let kernel = shelf.kernel();
+        Ok(Tap {
+            detour: Ring::map(kernel, &shelf.guard, &request.detour, Filler::Kernel)?,
+            revert: Ring::map(kernel, &shelf.guard, &request.revert, Filler::Program)?,
+            id: request.id,
+            ifindex: request.ifindex,
+            name: self.ifname.to_owned(),
+            mode,
+            fd,
+            shelf,
+        })
+    }
+}
+
+/// An open tap. Dropping it ends it; the kernel's `on_exit` policy decides on packets still held.
+#[derive(Debug)]
+pub struct Tap {
+    pub(crate) detour: Ring,
+    pub(crate) revert: Ring,
+    id: u32,
+    ifindex: u32,
+    name: String,
+    mode: Mode,
+    fd: OwnedFd,
+    shelf: Arc<Shelf>,
+}
+
+impl Tap {
+    /// The next packet, if there is one now.
+    pub fn recv(&self) -> Option<Mbuf> {
+        let mut first = None;
+        self.detour
+            .take(&self.shelf.region, 1, |buffer| first = Some(buffer));
+        Some(Mbuf::received(Arc::clone(&self.shelf), first?))
+    }
+
+    /// Appends up to `max` packets that are there now, oldest first; returns how many.
+    ///
+    /// One claim on the ring serves up to 64 packets; prefer this to [`Tap::recv`] under load.
+    pub fn recv_batch(&self, out: &mut Vec<Mbuf>, max: usize) -> usize {
+        self.detour.take(&self.shelf.region, max, |buffer| {
+            out.push(Mbuf::received(Arc::clone(&self.shelf), buffer));
+        })
+    }
+
+    /// Whether a packet is there now. A look at shared memory, no system call.
+    pub fn is_ready(&self) -> bool {
+        self.detour.is_ready()
+    }
+
+    /// Sends a packet on: into the host's input for an input tap, out of the interface otherwise.
+    ///
+    /// A received packet that nobody changed goes on exactly as it was, in the kernel's own copy. A
+    /// packet of another tap of the session leaves through this one. A new packet is sent.
+    ///
+    /// # Errors
+    ///
+    /// Hands the mbuf back: [`Error::Full`] when the ring has no room now, [`Error::OtherSession`],
+    /// [`Error::Forked`].
+    pub fn revert(&self, mbuf: Mbuf) -> Result<(), Rejected<Mbuf>> {
+        let error = if !self.shelf.guard.is_owner() {
+            Error::Forked
+        } else if !mbuf.is_of(&self.shelf) {
+            Error::OtherSession
+        } else if self.revert.give(&[mbuf.revert_entry()]) == 1 {
+            mbuf.given();
+            self.after_push();
+            return Ok(());
+        } else {
+            self.after_push();
+            Error::Full
+        };
+        Err(Rejected { value: mbuf, error })
+    }
+
+    /// Reverts from the front of `mbufs` what finds room now, in order; the rest stays. Returns how
+    /// many went. One booking on the ring serves up to 64 packets.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherSession`] when the next mbuf is not of this session, [`Error::Forked`]. Nothing
+    /// is lost: all that did not go is still in `mbufs`.
+    pub fn revert_batch(&self, mbufs: &mut Vec<Mbuf>) -> Result<usize> {
+        const BATCH: usize = 64;
+        if !self.shelf.guard.is_owner() {
+            return Err(Error::Forked);
+        }
+        let mut entries = [Entry::default(); BATCH];
+        let mut gone = 0;
+        let mut strange = false;
+        while gone < mbufs.len() && !strange {
+            let mut count = 0;
+            for (entry, mbuf) in entries.iter_mut().zip(mbufs.iter().skip(gone)) {
+                if !mbuf.is_of(&self.shelf) {
+                    strange = true;
+                    break;
+                }
+                *entry = mbuf.revert_entry();
+                count += 1;
+            }
+            let room = self.revert.give(entries.get(..count).unwrap_or(&[]));
+            gone += room;
+            if room < count {
+                strange = false;
+                break;
+            }
+        }
+        mbufs.drain(..gone).for_each(Mbuf::given);
+        self.after_push();
+        if strange && gone == 0 {
+            return Err(Error::OtherSession);
+        }
+        Ok(gone)
+    }
+
+    /// Reverts all of `mbufs` in order, waiting for room where there is none: as long as the ring is
+    /// full, `mbuf_push` sleeps until the kernel has taken something.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tap::revert_batch`] and [`Tap::flush`]; all that did not go is still in `mbufs`.
+    pub fn revert_all(&self, mbufs: &mut Vec<Mbuf>) -> Result<()> {
+        loop {
+            self.revert_batch(mbufs)?;
+            if mbufs.is_empty() {
+                return Ok(());
+            }
+            self.flush(1, None)?;
+        }
+    }
+
+    /// Waits until the kernel has taken `n` more entries from the revert ring, or all if there are
+    /// fewer: `mbuf_push(tap, n)`. `None` waits for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`], [`Error::Interrupted`], [`Error::Ended`].
+    pub fn flush(&self, n: u32, timeout: Option<Duration>) -> Result<()> {
+        let answer = self.shelf.push(self.fd.as_raw_fd(), n, timeout);
+        answer.map_err(|error| match error {
+            Error::Request { errno, .. } if errno == Errno::ENODEV as i32 => Error::Ended,
+            other => other.about(&self.name),
+        })
+    }
+
+    /// Has the kernel look at the rings now, without waiting: `mbuf_push(tap, 0)`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ended`], [`Error::Forked`].
+    pub fn doorbell(&self) -> Result<()> {
+        self.flush(0, None)
+    }
+
+    /// Rings the doorbell if the kernel has asked for it.
+    fn after_push(&self) {
+        if self.revert.wants_doorbell() {
+            // A tap that has ended has taken its packets back; the caller learns it when it waits.
+            let _ = self.doorbell();
+        }
+    }
+
+    /// Entries of the revert ring that the kernel has not taken yet.
+    pub fn backlog(&self) -> u32 {
+        self.revert.backlog()
+    }
+
+    /// Id of the tap, as `tapctl tap list` shows it.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Index of the interface.
+    pub fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    /// Name of the interface when the tap was opened.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the tap is between.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The kernel's counters of this tap. A system call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ended`] when the kernel does not know the tap any more.
+    pub fn stats(&self) -> Result<TapStats> {
+        admin::taps_from(self.shelf.call()?, self.id, 1)?
+            .into_iter()
+            .find(|tap| tap.id == self.id)
+            .ok_or(Error::Ended)
+    }
+
+    /// Whether both are of one session, and a packet of one can go through the other.
+    pub(crate) fn is_of(&self, session: &Session) -> bool {
+        Arc::ptr_eq(&self.shelf, &session.shelf)
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR MIT)
+
+//! The library against a mock of the kernel's side; `mock.rs` says what that is.
+//!
+//! One file for each thing that is promised: how packets travel, how mbufs are edited, what happens
+//! with headers that lie, and how things end.
+
+mod editing;
+mod ending;
+mod lies;
+mod travel;
+mod waiting;
