@@ -233,7 +233,9 @@ impl Region {
     /// Free mbufs now.
     pub(crate) fn free_count(&self) -> u32 {
         let _bh = BottomHalvesOff::new();
-        self.free.lock().count
+        // A name, so that the guard goes before bottom halves come back: they take this lock.
+        let free = self.free.lock();
+        free.count
     }
 
     /// Takes `count` mbufs for the kernel, linked, or none. Never waits. Bottom halves are off.

@@ -346,7 +346,9 @@ impl Serving {
     /// Works on the state with bottom halves off.
     pub(crate) fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
         let _bh = BottomHalvesOff::new();
-        work(&mut self.state.lock())
+        // A name, so that the guard goes before bottom halves come back: they take this lock.
+        let mut state = self.state.lock();
+        work(&mut state)
     }
 
     /// Asks for a round and wakes who waits for packets: after a detour.
