@@ -11,7 +11,7 @@ FLAVOUR=${FLAVOUR:-cloud-amd64}
 ARCHIVE_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 # shellcheck disable=SC2034  # some are for the scripts that source this
 readonly NETTAP CACHE FLAVOUR ARCHIVE_KEYRING
-export NETTAP
+export NETTAP PATH=$PATH:/usr/sbin:/sbin
 
 # --- speech -----------------------------------------------------------------------------------------------------------
 

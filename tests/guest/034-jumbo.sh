@@ -6,7 +6,7 @@
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
-pair 9000
+MTU=9000 pair
 
 tapped relay box ntdrive relay --tap b0:input --tap b0:output --do revert --touch --print
 receiver recv box 10.1.0.1:7000 --count 100

@@ -76,7 +76,7 @@ stop relay
 
 part "TCP with super-packets, and segment by segment with checksums of its own"
 base64 /dev/urandom | head -c 3M >"$WORK/data"
-tr a-z A-Z <"$WORK/data" >"$WORK/wanted"
+tr '[:lower:]' '[:upper:]' <"$WORK/data" >"$WORK/wanted"
 for gso in whole segment; do
 	for tx in on off; do
 		ns client ethtool -K c0 tx $tx >/dev/null

@@ -51,7 +51,7 @@ stop relay
 for side in 'client c0 10.1.0.2' 'box b0 10.1.0.1'; do
 	read -r space dev address <<<"$side"
 	ip -n "$space" link add link "$dev" name "$dev.10" up type vlan id 10
-	ns "$space" sh -c 'for i in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$i; done'
+	everywhere "$space" ipv4 rp_filter 0
 done
 received() { ip -n "$1" -s -j link show "$2" | jq '.[0].stats64.rx.packets'; }
 

@@ -58,7 +58,8 @@ ip -n box route add 10.3.0.2/32 dev b1
 neighbour box b1 10.3.0.2 "$MAC_B0"
 ip -n box rule add iif b0 lookup 100
 ip -n box route add 10.3.0.2/32 via 10.1.0.2 table 100
-ns box sh -c 'for i in /proc/sys/net/ipv4/conf/*; do echo 0 >$i/rp_filter; echo 1 >$i/accept_local; done'
+everywhere box ipv4 rp_filter 0
+everywhere box ipv4 accept_local 1
 tapped relay box ntdrive relay --tap b1:output --tap b0:input --do cross --only 7000
 receiver recv client 10.3.0.2:7000 --count 100
 datagrams box 10.3.0.2:7000 --count 100

@@ -7,7 +7,7 @@
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
-pair 9000
+MTU=9000 pair
 to_client=(--src 10.1.0.1:7000 --dst 10.1.0.2:7000 --src-mac "$MAC_B0" --dst-mac "$MAC_C0")
 to_box=(--src 10.1.0.2:7000 --dst 10.1.0.1:7000 --src-mac "$MAC_C0" --dst-mac "$MAC_B0")
 

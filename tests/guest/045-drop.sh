@@ -6,7 +6,7 @@
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
-pair 9000
+MTU=9000 pair
 
 tapped relay box ntdrive relay --tap b0:input --tap b0:output --do drop --only 7000
 for size in 64 8000; do

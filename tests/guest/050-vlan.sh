@@ -64,7 +64,7 @@ ip -n box link add link b0 name b0.6 up type vlan id 6
 address box b0.6 10.6.0.1/24
 tapped relay box ntdrive relay --tap b0:input --only 7000 --vlan 6
 receiver recv box 10.5.0.1:7000 --count 10
-ns box sh -c 'for i in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$i; done'
+everywhere box ipv4 rp_filter 0
 datagrams client 10.5.0.1:7000 --count 10
 finish recv
 expect "packets on b0.6" "$(ip -n box -s -j link show b0.6 | jq '.[0].stats64.rx.packets')" -eq 10

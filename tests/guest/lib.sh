@@ -188,21 +188,30 @@ netns() {
 	local name
 	for name; do
 		ip netns add "$name"
-		ns "$name" sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6; echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6; ip link set lo up'
+		everywhere "$name" ipv6 disable_ipv6 1
+		ip -n "$name" link set lo up
 	done
+}
+
+# everywhere NS FAMILY SETTING VALUE: for all interfaces of the namespace, and those to come.
+everywhere() {
+	# shellcheck disable=SC2016  # the inner shell expands it
+	ns "$1" sh -c 'for file in /proc/sys/net/$0/conf/*/$1; do echo "$2" >"$file"; done' "$2" "$3" "$4"
 }
 
 # with_ipv6 NAME…: without the router solicitations and without waiting for duplicate addresses.
 with_ipv6() {
 	local name
 	for name; do
-		ns "$name" sh -c 'cd /proc/sys/net/ipv6/conf; for i in *; do echo 0 >$i/accept_dad; echo 0 >$i/router_solicitations; echo 0 >$i/disable_ipv6; done'
+		everywhere "$name" ipv6 accept_dad 0
+		everywhere "$name" ipv6 router_solicitations 0
+		everywhere "$name" ipv6 disable_ipv6 0
 	done
 }
 
-# wire NS IF MAC NS IF MAC [MTU]: a veth pair, its offloads on as the kernel makes it.
+# wire NS IF MAC NS IF MAC: a veth pair, its offloads on as the kernel makes it; MTU=9000 before it makes it a jumbo link.
 wire() {
-	local mtu=${7:-1500}
+	local mtu=${MTU:-1500}
 	ip -n "$1" link add "$2" address "$3" mtu "$mtu" type veth peer name "$5" address "$6" mtu "$mtu" netns "$4"
 	ip -n "$1" link set "$2" up
 	ip -n "$4" link set "$5" up
@@ -220,25 +229,25 @@ address() {
 # neighbour NS IF ADDRESS MAC: known for ever, so that no ARP disturbs the counting.
 neighbour() { ip -n "$1" neighbour replace "$3" lladdr "$4" dev "$2" nud permanent; }
 
-# pair [MTU]: the smallest network.
+# pair: the smallest network.
 #
 #	client c0 10.1.0.2 ───── b0 10.1.0.1 box
 pair() {
 	netns client box
-	wire client c0 "$MAC_C0" box b0 "$MAC_B0" "${1:-1500}"
+	wire client c0 "$MAC_C0" box b0 "$MAC_B0"
 	address client c0 10.1.0.2/24
 	address box b0 10.1.0.1/24
 	neighbour client c0 10.1.0.1 "$MAC_B0"
 	neighbour box b0 10.1.0.2 "$MAC_C0"
 }
 
-# road [MTU]: the box forwards between a client and a server.
+# road: the box forwards between a client and a server.
 #
 #	client c0 10.1.0.2 ───── b0 10.1.0.1 box b1 10.2.0.1 ───── s0 10.2.0.2 server
 road() {
-	pair "${1:-1500}"
+	pair
 	netns server
-	wire box b1 "$MAC_B1" server s0 "$MAC_S0" "${1:-1500}"
+	wire box b1 "$MAC_B1" server s0 "$MAC_S0"
 	address box b1 10.2.0.1/24
 	address server s0 10.2.0.2/24
 	ip -n client route add default via 10.1.0.1

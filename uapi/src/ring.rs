@@ -460,6 +460,7 @@ impl<W: Word> PrivateProducer<W> {
     /// and the last believable one is kept.
     pub fn room(&mut self, size: u32, position: &W) -> u32 {
         let consumed = position.load_acquire(); // D, matches C
+
         // Programs move forward only, and never past the head.
         if self.head.wrapping_sub(consumed) <= self.head.wrapping_sub(self.consumed) {
             self.consumed = consumed;

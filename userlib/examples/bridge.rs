@@ -39,7 +39,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         }
     }
 
-    run.stats("bridge").into_iter().for_each(|line| println!("{line}"));
+    run.report("bridge");
     Ok(())
 }
 

@@ -43,7 +43,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 
     let mut packets = Vec::new();
     let until_due = |held: &VecDeque<(Instant, usize, Mbuf)>| {
-        held.front().map_or(hold, |(due, ..)| due.saturating_duration_since(Instant::now()))
+        held.front().map_or(hold, |(due, ..)| {
+            due.saturating_duration_since(Instant::now())
+        })
     };
     while run.goes_on_for(&taps, until_due(&held))? {
         let due = Instant::now() + hold;
@@ -52,7 +54,9 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
             held.extend(packets.drain(..).map(|packet| (due, number, packet)));
         }
         while held.front().is_some_and(|(due, ..)| *due <= Instant::now()) {
-            let Some((_, number, packet)) = held.pop_front() else { break };
+            let Some((_, number, packet)) = held.pop_front() else {
+                break;
+            };
             packets.push(packet);
             taps[number].revert_all(&mut packets)?;
         }
@@ -63,7 +67,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         packets.push(packet);
         taps[number].revert_all(&mut packets)?;
     }
-    run.stats("delay").into_iter().for_each(|line| println!("{line}"));
+    run.report("delay");
     Ok(())
 }
 

@@ -47,8 +47,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let mut run = Run::new(&args.common)?;
     let to_stdout = args.write == "-";
-    let out: Box<dyn Write> =
-        if to_stdout { Box::new(io::stdout()) } else { Box::new(File::create(&args.write)?) };
+    let out: Box<dyn Write> = if to_stdout {
+        Box::new(io::stdout())
+    } else {
+        Box::new(File::create(&args.write)?)
+    };
     let mut file = PcapNgWriter::new(BufWriter::new(out))?;
     let taps = run.taps(&args.interfaces, &args.mode)?;
     for tap in &taps {
@@ -70,11 +73,10 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         file.get_mut().flush()?;
     }
 
-    let line = run.stats("dump").unwrap_or_default();
-    match to_stdout {
-        _ if line.is_empty() => {}
-        true => eprintln!("{line}"),
-        false => println!("{line}"),
+    match run.stats("dump") {
+        Some(line) if to_stdout => eprintln!("{line}"),
+        Some(line) => println!("{line}"),
+        None => {}
     }
     Ok(())
 }
@@ -94,7 +96,12 @@ fn interface(tap: &Tap, snaplen: u32) -> InterfaceDescriptionBlock<'static> {
     }
 }
 
-fn block<'a>(packet: &Mbuf, id: u32, comments: bool, bytes: &'a mut Vec<u8>) -> EnhancedPacketBlock<'a> {
+fn block<'a>(
+    packet: &Mbuf,
+    id: u32,
+    comments: bool,
+    bytes: &'a mut Vec<u8>,
+) -> EnhancedPacketBlock<'a> {
     let meta = packet.meta();
     packet.copy_to(bytes);
     let mut original_len = meta.wire_len.max(meta.packet_len);
@@ -105,12 +112,22 @@ fn block<'a>(packet: &Mbuf, id: u32, comments: bool, bytes: &'a mut Vec<u8>) -> 
         original_len += 4;
     }
     // The two lowest bits of the flags: 1 inbound, 2 outbound.
-    let direction = if meta.direction == Direction::Sent { 2 } else { 1 };
+    let direction = if meta.direction == Direction::Sent {
+        2
+    } else {
+        1
+    };
     let mut options = vec![EnhancedPacketOption::Flags(direction)];
     if comments {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let age = now.saturating_sub(Duration::from_nanos(meta.timestamp));
-        let mut comment = format!("holder {}, {} us after", std::process::id(), age.as_micros());
+        let mut comment = format!(
+            "holder {}, {} us after",
+            std::process::id(),
+            age.as_micros()
+        );
         if let Some(gso) = meta.gso {
             comment += &format!(", to be cut into {} bytes each", gso.size);
         }

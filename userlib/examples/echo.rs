@@ -40,7 +40,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         }
     }
 
-    run.stats("echo").into_iter().for_each(|line| println!("{line}"));
+    run.report("echo");
     Ok(())
 }
 

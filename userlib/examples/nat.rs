@@ -17,11 +17,10 @@ mod ipv4;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
-use std::str::FromStr;
 
 use clap::Parser;
 use common::{Common, Failure, Run};
-use ipv4::{Packet, Side};
+use ipv4::{Network, Packet, Side};
 use nettap::{Mbuf, Mode};
 
 /// Translates the addresses of an inside network to the box's own
@@ -38,23 +37,6 @@ pub(crate) struct Args {
     address: Ipv4Addr,
     #[command(flatten)]
     common: Common,
-}
-
-/// An address range: an address and a mask of the bits that count.
-#[derive(Debug, Clone, Copy)]
-struct Network(u32, u32);
-
-impl FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "expected an address and a length, such as 10.0.1.0/24".to_owned();
-        let (address, length) = text.split_once('/').ok_or_else(wrong)?;
-        let address: Ipv4Addr = address.parse().map_err(|_| wrong())?;
-        let length: u32 = length.parse().ok().filter(|bits| *bits <= 32).ok_or_else(wrong)?;
-        let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
-        Ok(Self(u32::from(address) & mask, mask))
-    }
 }
 
 /// A protocol with a port (or the identifier of an ICMP echo) that belongs to it.
@@ -78,7 +60,11 @@ impl Nat {
             return *known;
         }
         let chosen = self.next;
-        self.next = if chosen == *PORTS.end() { *PORTS.start() } else { chosen + 1 };
+        self.next = if chosen == *PORTS.end() {
+            *PORTS.start()
+        } else {
+            chosen + 1
+        };
         // Whoever had this port before is not reached through it any more.
         if let Some((old, had)) = self.inside.insert((protocol, chosen), (address, port)) {
             self.outside.remove(&(old, (protocol, had)));
@@ -89,11 +75,15 @@ impl Nat {
 
     /// Translates a packet that leaves; `false` if it must not leave.
     fn leaving(&mut self, mbuf: &mut Mbuf) -> bool {
-        let Some(source) = ipv4::address(mbuf.bytes(), Side::Source) else { return true };
-        if u32::from(source) & self.network.1 != self.network.0 {
+        let Some(source) = ipv4::address(mbuf.bytes(), Side::Source) else {
+            return true;
+        };
+        if !self.network.contains(source) {
             return true;
         }
-        let Some(packet) = Packet::parse(mbuf) else { return false };
+        let Some(packet) = Packet::parse(mbuf) else {
+            return false;
+        };
         let port = self.port(source, packet.port(Side::Source));
         packet.rewrite(mbuf, Side::Source, self.address, port);
         true
@@ -104,7 +94,9 @@ impl Nat {
         if ipv4::address(mbuf.bytes(), Side::Destination) != Some(self.address) {
             return;
         }
-        let Some(packet) = Packet::parse(mbuf) else { return };
+        let Some(packet) = Packet::parse(mbuf) else {
+            return;
+        };
         if let Some((address, port)) = self.inside.get(&packet.port(Side::Destination)) {
             packet.rewrite(mbuf, Side::Destination, *address, *port);
         }
@@ -121,7 +113,10 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         inside: HashMap::new(),
     };
     let mut run = Run::new(&args.common)?;
-    let taps = [run.tap(&args.outside, Mode::Input)?, run.tap(&args.outside, Mode::Output)?];
+    let taps = [
+        run.tap(&args.outside, Mode::Input)?,
+        run.tap(&args.outside, Mode::Output)?,
+    ];
     let [input, output] = &taps;
     eprintln!("ready");
 
@@ -136,7 +131,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
         input.revert_all(&mut packets)?;
     }
 
-    run.stats("nat").into_iter().for_each(|line| println!("{line}"));
+    run.report("nat");
     Ok(())
 }
 

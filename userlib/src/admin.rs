@@ -52,7 +52,13 @@ pub fn region() -> Result<RegionStats> {
 ///
 /// [`Error::Request`]: no module, no permission.
 pub fn sessions() -> Result<Vec<SessionStats>> {
-    records(&device()?, ioctl::QUERY_SESSIONS, 0, usize::MAX, |one: &SessionStats| one.id)
+    records(
+        &device()?,
+        ioctl::QUERY_SESSIONS,
+        0,
+        usize::MAX,
+        |one: &SessionStats| one.id,
+    )
 }
 
 /// All taps, in ascending order of their ids.
@@ -76,7 +82,9 @@ pub fn untap(id: u32) -> Result<()> {
 }
 
 pub(crate) fn taps_from(kernel: &dyn Kernel, from_id: u32, max: usize) -> Result<Vec<TapStats>> {
-    records(kernel, ioctl::QUERY_TAPS, from_id, max, |one: &TapStats| one.id)
+    records(kernel, ioctl::QUERY_TAPS, from_id, max, |one: &TapStats| {
+        one.id
+    })
 }
 
 /// Asks for records until there are no more, or `max`.

@@ -119,7 +119,9 @@ fn advice(request: &str, errno: Errno) -> Option<&'static str> {
         (_, Errno::ENODEV) => "the tap has ended; open it again",
         (_, Errno::ENXIO) => "map first; this session has no mbufs",
         (_, Errno::EPROTO) => "the library is newer than the module: load a newer nettap.ko",
-        (_, Errno::E2BIG) => "the program asks for what the module does not know: load a newer nettap.ko",
+        (_, Errno::E2BIG) => {
+            "the program asks for what the module does not know: load a newer nettap.ko"
+        }
         (_, Errno::ENOTTY) => "this device is not a NetTap that the library knows",
         (_, Errno::ENOENT) => "nothing has this id",
         (_, Errno::EINVAL) => "a value is out of range: see `tapctl version` for the limits",

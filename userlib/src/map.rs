@@ -202,7 +202,10 @@ impl Ring {
         if self.filler != Filler::Kernel || !self.rw.guard.is_owner() {
             return None;
         }
-        Some(Consumer::new(self.cells()?, &Self::words(&self.rw).position))
+        Some(Consumer::new(
+            self.cells()?,
+            &Self::words(&self.rw).position,
+        ))
     }
 
     /// The end of a ring that the program fills. `None` after `fork`.

@@ -34,7 +34,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use nettap_uapi::mbuf::{Header, Window, CSUM_PARTIAL, GSO_NONE, HEADER_SIZE, MBUF_SNAPPED, NO_MBUF};
+use nettap_uapi::mbuf::{
+    Header, Window, CSUM_PARTIAL, GSO_NONE, HEADER_SIZE, MBUF_SNAPPED, NO_MBUF,
+};
 use nettap_uapi::ring::{Entry, REVERT_CHANGED};
 
 use crate::chain::Segment;
@@ -254,7 +256,9 @@ impl Mbuf {
         let start = header.csum_start.wrapping_add(shift);
         let removed = before.len().saturating_sub(window.len());
         if header.csum == CSUM_PARTIAL && u32::from(header.csum_start) < removed {
-            return Err(Error::Invalid("a checksum still to be computed begins in the bytes to be removed"));
+            return Err(Error::Invalid(
+                "a checksum still to be computed begins in the bytes to be removed",
+            ));
         }
         self.resized(before.len(), window.len());
         self.set_window(window);

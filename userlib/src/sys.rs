@@ -42,8 +42,13 @@ pub(crate) trait Kernel: Send + Sync + fmt::Debug {
     fn tap(&self, arg: &mut ioctl::Tap) -> Result<OwnedFd>;
     fn untap(&self, arg: &mut ioctl::Untap) -> Result<()>;
     /// Fills `records`, of `record_size` bytes each; returns how many.
-    fn query(&self, kind: u32, from_id: u32, record_size: usize, records: &mut [u8])
-        -> Result<usize>;
+    fn query(
+        &self,
+        kind: u32,
+        from_id: u32,
+        record_size: usize,
+        records: &mut [u8],
+    ) -> Result<usize>;
     /// Maps pages of the session's file.
     fn pages(&self, offset: u64, len: usize, writable: bool) -> Result<MmapRaw>;
     /// Waits until one of the descriptors is ready; `None` waits for ever.
@@ -175,7 +180,11 @@ impl Kernel for Device {
             options.map_raw_read_only(&self.file)
         };
         pages.map_err(|error| {
-            Error::request("mmap", "", Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+            Error::request(
+                "mmap",
+                "",
+                Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+            )
         })
     }
 

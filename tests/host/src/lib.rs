@@ -64,7 +64,10 @@ impl<W: Word + Default> Ring<W> {
         };
         ring.kernel.store(start);
         ring.program.store(start);
-        assert!(Cells::new(&ring.cells).is_some(), "no ring has {size} cells");
+        assert!(
+            Cells::new(&ring.cells).is_some(),
+            "no ring has {size} cells"
+        );
         ring
     }
 

@@ -77,7 +77,10 @@ fn limits_fit_the_fields() {
 /// no two of one field are the same.
 #[test]
 fn values_are_distinct() {
-    assert_eq!([GSO_NONE, GSO_TCPV4, GSO_UDP, GSO_TCPV6, GSO_UDP_L4], [0, 1, 3, 4, 5]);
+    assert_eq!(
+        [GSO_NONE, GSO_TCPV4, GSO_UDP, GSO_TCPV6, GSO_UDP_L4],
+        [0, 1, 3, 4, 5]
+    );
     assert_eq!(GSO_ECN, 0x80);
     assert_eq!([CSUM_NONE, CSUM_PARTIAL, CSUM_VALID], [0, 1, 2]);
     assert_ne!(DIR_RECEIVED, DIR_SENT);

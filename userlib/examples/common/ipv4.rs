@@ -9,6 +9,7 @@
 
 use std::net::Ipv4Addr;
 use std::ops::Range;
+use std::str::FromStr;
 
 use nettap::{Csum, Mbuf};
 
@@ -16,6 +17,33 @@ const ETHERNET: usize = 14;
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+
+/// An address range: an address and a mask of the bits that count.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Network(u32, u32);
+
+impl Network {
+    pub(crate) fn contains(self, address: Ipv4Addr) -> bool {
+        u32::from(address) & self.1 == self.0
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "expected an address and a length, such as 10.0.1.0/24".to_owned();
+        let (address, length) = text.split_once('/').ok_or_else(wrong)?;
+        let address: Ipv4Addr = address.parse().map_err(|_| wrong())?;
+        let length: u32 = length
+            .parse()
+            .ok()
+            .filter(|bits| *bits <= 32)
+            .ok_or_else(wrong)?;
+        let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
+        Ok(Self(u32::from(address) & mask, mask))
+    }
+}
 
 /// One end of a packet's way.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,7 +93,12 @@ impl Packet {
         };
         let values = [word(bytes, ports[0])?, word(bytes, ports[1])?];
         word(bytes, checksum)?;
-        (header >= 20 && fragment_offset == 0).then_some(Self { protocol, ports, values, checksum })
+        (header >= 20 && fragment_offset == 0).then_some(Self {
+            protocol,
+            ports,
+            values,
+            checksum,
+        })
     }
 
     /// The protocol and the port of one side.
@@ -115,9 +148,9 @@ fn put(bytes: &mut [u8], at: usize, value: u16) -> u16 {
 
 /// Adds the difference of each pair to a sum in ones' complement.
 fn moved(sum: u16, changes: impl IntoIterator<Item = (u16, u16)>) -> u16 {
-    let wide = changes
-        .into_iter()
-        .fold(u32::from(sum), |sum, (old, new)| sum + u32::from(!old) + u32::from(new));
+    let wide = changes.into_iter().fold(u32::from(sum), |sum, (old, new)| {
+        sum + u32::from(!old) + u32::from(new)
+    });
     let folded = (wide & 0xffff) + (wide >> 16);
     ((folded & 0xffff) + (folded >> 16)) as u16
 }

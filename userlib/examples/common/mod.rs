@@ -37,7 +37,7 @@ pub(crate) enum Strategy {
 }
 
 /// A choice between letting packets go on and dropping them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Full {
     /// They go on as if there were no tap
     Pass,
@@ -46,7 +46,7 @@ pub(crate) enum Full {
 }
 
 /// What becomes of packets that the program holds when it ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Exit {
     /// They go on as they were
     Revert,
@@ -55,7 +55,7 @@ pub(crate) enum Exit {
 }
 
 /// How super-packets come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Super {
     /// As the kernel has them
     Whole,
@@ -155,9 +155,18 @@ impl Run {
             .mode(mode)
             .snaplen(common.snaplen)
             .ring_cells(common.ring)
-            .on_exit(if common.on_exit == Exit::Drop { OnExit::Drop } else { OnExit::Revert })
-            .on_full(if common.on_full == Full::Drop { OnFull::Drop } else { OnFull::Pass })
-            .gso(if common.gso == Super::Segment { Gso::Segment } else { Gso::Whole })
+            .on_exit(match common.on_exit {
+                Exit::Revert => OnExit::Revert,
+                Exit::Drop => OnExit::Drop,
+            })
+            .on_full(match common.on_full {
+                Full::Pass => OnFull::Pass,
+                Full::Drop => OnFull::Drop,
+            })
+            .gso(match common.gso {
+                Super::Whole => Gso::Whole,
+                Super::Segment => Gso::Segment,
+            })
             .open()?;
         eprintln!("tap {} {} {interface}", tap.id(), mode.name());
         // Opening is no work on packets; what is counted begins after the last tap is open.
@@ -167,7 +176,11 @@ impl Run {
     }
 
     /// Taps of each mode on each interface.
-    pub(crate) fn taps(&mut self, interfaces: &[String], modes: &[Mode]) -> Result<Vec<Tap>, Failure> {
+    pub(crate) fn taps(
+        &mut self,
+        interfaces: &[String],
+        modes: &[Mode],
+    ) -> Result<Vec<Tap>, Failure> {
         let mut taps = Vec::new();
         for interface in interfaces {
             for mode in modes {
@@ -184,7 +197,10 @@ impl Run {
 
     /// The same, for no longer than `longest`.
     pub(crate) fn goes_on_for(&mut self, taps: &[Tap], longest: Duration) -> Result<bool, Failure> {
-        let limit = self.common.seconds.map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
+        let limit = self
+            .common
+            .seconds
+            .map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
         let passed = self.started.elapsed();
         if self.left == 0 || limit.is_some_and(|limit| passed >= limit) {
             return Ok(false);
@@ -211,6 +227,13 @@ impl Run {
                 self.bytes += u64::from(meta.wire_len);
                 self.super_packets += u64::from(meta.gso.is_some());
             }
+        }
+    }
+
+    /// Prints the line of `--stats`, if it was asked for.
+    pub(crate) fn report(&self, program: &str) {
+        if let Some(line) = self.stats(program) {
+            println!("{line}");
         }
     }
 

@@ -28,17 +28,29 @@ fn head_and_tail_grow_and_shrink_within_the_mbuf() {
 
     let headroom = (DATA_OFFSET - HEADER_SIZE) as usize - 2;
     let wanted = headroom + 1;
-    assert_eq!(mbuf.push_head(wanted).unwrap_err(), Error::NoRoom { wanted, room: headroom });
+    assert_eq!(
+        mbuf.push_head(wanted).unwrap_err(),
+        Error::NoRoom {
+            wanted,
+            room: headroom
+        }
+    );
     assert_eq!(mbuf.push_head(headroom).unwrap(), &vec![0; headroom][..]);
     assert!(matches!(mbuf.push_tail(512), Err(Error::NoRoom { .. })));
     assert!(matches!(mbuf.pull_head(500), Err(Error::NoRoom { .. })));
-    assert!(matches!(mbuf.trim_tail(usize::MAX), Err(Error::NoRoom { .. })));
+    assert!(matches!(
+        mbuf.trim_tail(usize::MAX),
+        Err(Error::NoRoom { .. })
+    ));
     mbuf.pull_head(headroom + 2).unwrap();
 
     tap.revert(mbuf).unwrap();
     kernel.serve();
     let sent = &kernel.state().sent[0];
-    assert_eq!((sent.index, sent.changed, sent.bytes.as_slice()), (index, true, &b"payloadt"[..]));
+    assert_eq!(
+        (sent.index, sent.changed, sent.bytes.as_slice()),
+        (index, true, &b"payloadt"[..])
+    );
 }
 
 #[test]
@@ -52,9 +64,21 @@ fn a_partial_checksum_keeps_its_place_when_the_head_moves() {
         .unwrap();
     let mut mbuf = tap.recv().unwrap();
     mbuf.push_head(4).unwrap();
-    assert_eq!(mbuf.meta().csum, Csum::Partial { start: 38, offset: 16 });
+    assert_eq!(
+        mbuf.meta().csum,
+        Csum::Partial {
+            start: 38,
+            offset: 16
+        }
+    );
     mbuf.pull_head(20).unwrap();
-    assert_eq!(mbuf.meta().csum, Csum::Partial { start: 18, offset: 16 });
+    assert_eq!(
+        mbuf.meta().csum,
+        Csum::Partial {
+            start: 18,
+            offset: 16
+        }
+    );
     assert!(matches!(mbuf.pull_head(19), Err(Error::Invalid(_))));
     mbuf.set_csum_none();
     mbuf.pull_head(19).unwrap();
@@ -65,7 +89,9 @@ fn a_partial_checksum_keeps_its_place_when_the_head_moves() {
 fn super_packets_and_snapped_tails_do_not_change_their_length() {
     let (session, kernel) = Machine::default().session();
     let tap = session.tap("eth0").input().open().unwrap();
-    kernel.packet_with(0, &pattern(300), |header| header.gso_type = GSO_TCPV4).unwrap();
+    kernel
+        .packet_with(0, &pattern(300), |header| header.gso_type = GSO_TCPV4)
+        .unwrap();
     let mut mbuf = tap.recv().unwrap();
     assert_eq!(mbuf.meta().gso.unwrap().into, Segments::TcpV4);
     assert_eq!(mbuf.push_head(1).unwrap_err(), Error::Fixed);
@@ -96,7 +122,10 @@ fn a_chain_is_whole_and_its_ends_move() {
     let mut mbuf = tap.recv().unwrap();
     let mut copy = Vec::new();
     mbuf.copy_to(&mut copy);
-    assert_eq!((mbuf.is_chain(), mbuf.len(), mbuf.segments().count()), (true, 1000, 3));
+    assert_eq!(
+        (mbuf.is_chain(), mbuf.len(), mbuf.segments().count()),
+        (true, 1000, 3)
+    );
     assert!(copy == bytes && !mbuf.is_changed());
 
     mbuf.segments_mut().for_each(|part| part[0] = 255);
@@ -131,32 +160,70 @@ fn dropping_a_received_chain_gives_its_first_mbuf_only() {
 
 #[test]
 fn a_new_packet_is_filled_sent_and_carries_what_was_set() {
-    let (session, kernel) = Machine { prealloc: 12, ..Default::default() }.session();
+    let (session, kernel) = Machine {
+        prealloc: 12,
+        ..Default::default()
+    }
+    .session();
     let tap = session.tap("eth0").output().open().unwrap();
     let mut mbuf = session.alloc().unwrap();
     assert!(mbuf.is_empty() && mbuf.is_changed());
     mbuf.set_payload(b"short").unwrap();
     mbuf.set_csum_partial(14, 6);
-    mbuf.set_vlan(Some(Vlan { tci: 5, protocol: 0x8100 }));
+    mbuf.set_vlan(Some(Vlan {
+        tci: 5,
+        protocol: 0x8100,
+    }));
     mbuf.set_mark(9);
     mbuf.set_priority(3);
-    let gso = Segmentation { into: Segments::Udp, size: 1000, header_len: 42, ecn: true };
+    let gso = Segmentation {
+        into: Segments::Udp,
+        size: 1000,
+        header_len: 42,
+        ecn: true,
+    };
     mbuf.set_gso(Some(gso)).unwrap();
     let meta = mbuf.meta();
-    assert_eq!((meta.csum, meta.mark, meta.priority), (Csum::Partial { start: 14, offset: 6 }, 9, 3));
-    assert_eq!((meta.gso, meta.vlan), (Some(gso), Some(Vlan { tci: 5, protocol: 0x8100 })));
+    assert_eq!(
+        (meta.csum, meta.mark, meta.priority),
+        (
+            Csum::Partial {
+                start: 14,
+                offset: 6
+            },
+            9,
+            3
+        )
+    );
+    assert_eq!(
+        (meta.gso, meta.vlan),
+        (
+            Some(gso),
+            Some(Vlan {
+                tci: 5,
+                protocol: 0x8100
+            })
+        )
+    );
     mbuf.set_vlan(None);
     mbuf.set_gso(None).unwrap();
     assert_eq!((mbuf.meta().gso, mbuf.meta().vlan), (None, None));
     tap.revert(mbuf).unwrap();
     kernel.serve();
     let sent = kernel.state().sent[0].clone();
-    assert_eq!((sent.new, sent.changed, sent.bytes.as_slice()), (true, true, &b"short"[..]));
+    assert_eq!(
+        (sent.new, sent.changed, sent.bytes.as_slice()),
+        (true, true, &b"short"[..])
+    );
 }
 
 #[test]
 fn a_long_new_packet_takes_a_chain_and_gives_all_of_it_back() {
-    let (session, kernel) = Machine { prealloc: 8, ..Default::default() }.session();
+    let (session, kernel) = Machine {
+        prealloc: 8,
+        ..Default::default()
+    }
+    .session();
     let tap = session.tap("eth0").output().open().unwrap();
     let bytes = pattern(1500);
     let mut mbuf = session.alloc().unwrap();
@@ -166,7 +233,10 @@ fn a_long_new_packet_takes_a_chain_and_gives_all_of_it_back() {
     // Longer than what is there: as it was. Shorter: the surplus goes back, the rest is kept.
     assert_eq!(mbuf.set_payload(&pattern(384 * 10)), Err(Error::Empty));
     assert_eq!(mbuf.len(), 1500);
-    assert!(matches!(mbuf.set_payload(&pattern(384 * 65)), Err(Error::NoRoom { .. })));
+    assert!(matches!(
+        mbuf.set_payload(&pattern(384 * 65)),
+        Err(Error::NoRoom { .. })
+    ));
     // What was taken in vain went back; the kernel hands it out again when it has served.
     kernel.serve();
     mbuf.set_payload(&pattern(400)).unwrap();

@@ -14,7 +14,14 @@ use crate::Error;
 
 #[test]
 fn session_tap_and_mbuf_drop_in_any_order() {
-    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+    for order in [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ] {
         let (session, kernel) = Machine::default().session();
         let tap = session.tap("eth0").input().open().unwrap();
         kernel.packet(0, b"last").unwrap();
@@ -56,7 +63,10 @@ fn a_tap_that_has_ended_says_so_and_keeps_no_packet() {
     kernel.end(0);
     assert_eq!(tap.flush(1, None), Err(Error::Ended));
     let mut waiter = crate::Wait::Sleep.waiter();
-    assert_eq!(session.wait_with(&mut waiter, &[&tap], None), Err(Error::Ended));
+    assert_eq!(
+        session.wait_with(&mut waiter, &[&tap], None),
+        Err(Error::Ended)
+    );
 }
 
 #[test]
@@ -82,7 +92,9 @@ fn a_child_finds_nothing_and_breaks_nothing() {
                 && session.push() == Err(Error::Forked)
                 && tap.flush(1, None) == Err(Error::Forked)
                 && tap.stats().is_err()
-                && tap.revert(mbuf).is_err_and(|rejected| rejected.error == Error::Forked);
+                && tap
+                    .revert(mbuf)
+                    .is_err_and(|rejected| rejected.error == Error::Forked);
             drop((tap, session));
             // SAFETY: ends the child without running what belongs to the parent's test.
             unsafe { libc_exit(if inert { 0 } else { 1 }) }
@@ -91,7 +103,10 @@ fn a_child_finds_nothing_and_breaks_nothing() {
             assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
         }
     }
-    assert_eq!((mbuf.bytes(), session.system_calls()), (&b"parent"[..], calls));
+    assert_eq!(
+        (mbuf.bytes(), session.system_calls()),
+        (&b"parent"[..], calls)
+    );
     assert_eq!(tap.recv().unwrap().bytes(), b"next");
     tap.revert(mbuf).unwrap();
     kernel.serve();

@@ -16,7 +16,10 @@ fn a_packet_reverts_as_it_was_without_a_system_call() {
     assert!(tap.recv().is_none());
     let index = kernel.packet(0, b"hello").unwrap();
     let mbuf = tap.recv().unwrap();
-    assert_eq!((mbuf.bytes(), mbuf.index(), mbuf.is_changed()), (&b"hello"[..], index, false));
+    assert_eq!(
+        (mbuf.bytes(), mbuf.index(), mbuf.is_changed()),
+        (&b"hello"[..], index, false)
+    );
     tap.revert(mbuf).unwrap();
 
     assert_eq!(session.system_calls(), before);
@@ -78,7 +81,10 @@ fn dropping_a_packet_gives_it_to_the_kernel_once() {
 
 #[test]
 fn a_full_revert_ring_hands_the_packet_back_and_waiting_finds_room() {
-    let machine = Machine { cells: 16, ..Default::default() };
+    let machine = Machine {
+        cells: 16,
+        ..Default::default()
+    };
     let (session, kernel) = machine.session();
     let tap = session.tap("eth0").input().open().unwrap();
     for round in 0..2 {
@@ -99,14 +105,25 @@ fn a_full_revert_ring_hands_the_packet_back_and_waiting_finds_room() {
         assert!(batch.is_empty());
     }
     tap.flush(16, Some(Duration::from_millis(1))).unwrap();
-    let order: Vec<_> = kernel.state().sent.iter().map(|sent| sent.bytes.clone()).collect();
-    let expected: Vec<_> = (0..2).flat_map(|round| (0..16).map(move |n| vec![round, n])).collect();
+    let order: Vec<_> = kernel
+        .state()
+        .sent
+        .iter()
+        .map(|sent| sent.bytes.clone())
+        .collect();
+    let expected: Vec<_> = (0..2)
+        .flat_map(|round| (0..16).map(move |n| vec![round, n]))
+        .collect();
     assert_eq!(order, expected);
 }
 
 #[test]
 fn a_full_dealloc_ring_loses_nothing() {
-    let (session, kernel) = Machine { cells: 16, ..Default::default() }.session();
+    let (session, kernel) = Machine {
+        cells: 16,
+        ..Default::default()
+    }
+    .session();
     let tap = session.tap("eth0").input().open().unwrap();
     let mut held = Vec::new();
     for _ in 0..6 {
@@ -121,7 +138,11 @@ fn a_full_dealloc_ring_loses_nothing() {
 
 #[test]
 fn several_threads_receive_edit_drop_and_revert_at_once() {
-    let (session, kernel) = Machine { mbufs: 512, ..Default::default() }.session();
+    let (session, kernel) = Machine {
+        mbufs: 512,
+        ..Default::default()
+    }
+    .session();
     let tap = session.tap("eth0").input().open().unwrap();
     const PACKETS: usize = 4000;
     let ended = std::sync::atomic::AtomicUsize::new(0);
@@ -147,7 +168,10 @@ fn several_threads_receive_edit_drop_and_revert_at_once() {
     });
     kernel.serve();
     let state = kernel.state();
-    assert_eq!((state.sent.len() + state.dropped.len(), state.refused), (PACKETS, 0));
+    assert_eq!(
+        (state.sent.len() + state.dropped.len(), state.refused),
+        (PACKETS, 0)
+    );
     assert!(state.sent.iter().all(|sent| sent.bytes == [7; 60]));
 }
 
@@ -161,7 +185,10 @@ fn a_sleeping_kernel_is_woken_by_one_doorbell() {
     kernel.sleep(true);
     let calls = session.system_calls();
     tap.revert(first).unwrap();
-    assert_eq!((kernel.state().doorbells, session.system_calls() - calls), (1, 1));
+    assert_eq!(
+        (kernel.state().doorbells, session.system_calls() - calls),
+        (1, 1)
+    );
     drop(second);
     assert_eq!(kernel.state().doorbells, 2);
     kernel.sleep(false);
@@ -170,18 +197,35 @@ fn a_sleeping_kernel_is_woken_by_one_doorbell() {
 
 #[test]
 fn alloc_asks_a_sleeping_kernel_for_more_and_pull_fills() {
-    let (session, kernel) = Machine { prealloc: 4, ..Default::default() }.session();
+    let (session, kernel) = Machine {
+        prealloc: 4,
+        ..Default::default()
+    }
+    .session();
     let held: Vec<_> = std::iter::from_fn(|| session.alloc()).collect();
     assert_eq!(held.len(), 4);
     session.pull(3, None).unwrap();
     assert!(session.alloc().is_some());
     kernel.sleep(true);
     let more: Vec<_> = std::iter::from_fn(|| session.alloc()).take(20).collect();
-    assert_eq!(more.len(), 20, "each time it runs empty the kernel is asked");
+    assert_eq!(
+        more.len(),
+        20,
+        "each time it runs empty the kernel is asked"
+    );
     drop((held, more));
     session.push().unwrap();
-    let alloc = kernel.state().holders.iter().filter(|one| **one == Holder::Alloc).count();
-    assert_eq!((alloc, kernel.tally().2), (4, 0), "only what the ring keeps ready");
+    let alloc = kernel
+        .state()
+        .holders
+        .iter()
+        .filter(|one| **one == Holder::Alloc)
+        .count();
+    assert_eq!(
+        (alloc, kernel.tally().2),
+        (4, 0),
+        "only what the ring keeps ready"
+    );
 }
 
 #[test]
@@ -189,13 +233,23 @@ fn a_tap_tells_what_it_is_and_a_refusal_says_what_to_do() {
     let (session, _kernel) = Machine::default().session();
     assert_eq!((session.info().session, session.info().mbufs), (7, 128));
     let tap = session.tap("eth0").output().snaplen(96).open().unwrap();
-    assert_eq!((tap.id(), tap.ifindex(), tap.name(), tap.mode()), (1, 10, "eth0", Mode::Output));
+    assert_eq!(
+        (tap.id(), tap.ifindex(), tap.name(), tap.mode()),
+        (1, 10, "eth0", Mode::Output)
+    );
     assert_eq!(tap.stats().unwrap().id, 1);
 
     let busy = session.tap("busy0").input().open().unwrap_err().to_string();
-    assert!(busy.starts_with("interface_tap busy0: EBUSY") && busy.contains("tapctl tap list"), "{busy}");
+    assert!(
+        busy.starts_with("interface_tap busy0: EBUSY") && busy.contains("tapctl tap list"),
+        "{busy}"
+    );
     assert!(matches!(session.tap("eth0").open(), Err(Error::Invalid(_))));
-    for name in ["sixteen-letters-", "zero\0zero", "much-longer-than-any-interface"] {
+    for name in [
+        "sixteen-letters-",
+        "zero\0zero",
+        "much-longer-than-any-interface",
+    ] {
         let error = session.tap(name).input().open().unwrap_err();
         assert_eq!(error.errno(), nix::errno::Errno::ENODEV as i32);
     }

@@ -16,14 +16,21 @@ fn every_strategy_sees_the_time_and_a_packet_of_another_thread() {
         let tap = session.tap("eth0").input().open().unwrap();
         let mut waiter = wait.waiter();
         let begin = Instant::now();
-        assert_eq!(session.wait_with(&mut waiter, &[&tap], Some(SHORT)), Ok(false));
+        assert_eq!(
+            session.wait_with(&mut waiter, &[&tap], Some(SHORT)),
+            Ok(false)
+        );
         assert!(begin.elapsed() >= SHORT, "{wait:?}");
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 std::thread::sleep(SHORT);
                 kernel.packet(0, b"now").unwrap();
             });
-            assert_eq!(session.wait_with(&mut waiter, &[&tap], None), Ok(true), "{wait:?}");
+            assert_eq!(
+                session.wait_with(&mut waiter, &[&tap], None),
+                Ok(true),
+                "{wait:?}"
+            );
         });
         assert!(tap.recv().is_some());
     }
@@ -35,10 +42,16 @@ fn polling_and_finding_make_no_system_call() {
     let tap = session.tap("eth0").input().open().unwrap();
     let calls = session.system_calls();
     let mut poll = Wait::Poll.waiter();
-    assert_eq!(session.wait_with(&mut poll, &[&tap], Some(SHORT)), Ok(false));
+    assert_eq!(
+        session.wait_with(&mut poll, &[&tap], Some(SHORT)),
+        Ok(false)
+    );
     kernel.packet(0, b"there").unwrap();
     for wait in [Wait::Poll, Wait::Sleep, Wait::Adaptive { spin: 1 }] {
-        assert_eq!(session.wait_with(&mut wait.waiter(), &[&tap], None), Ok(true));
+        assert_eq!(
+            session.wait_with(&mut wait.waiter(), &[&tap], None),
+            Ok(true)
+        );
     }
     assert_eq!(session.system_calls(), calls);
 }
@@ -50,7 +63,10 @@ fn adaptive_sleeps_when_looking_is_in_vain() {
     let calls = session.system_calls();
     let mut waiter = Wait::Adaptive { spin: 8 }.waiter();
     for _ in 0..3 {
-        assert_eq!(session.wait_with(&mut waiter, &[&tap], Some(SHORT)), Ok(false));
+        assert_eq!(
+            session.wait_with(&mut waiter, &[&tap], Some(SHORT)),
+            Ok(false)
+        );
     }
     assert_eq!(session.system_calls() - calls, 3);
 }
@@ -69,5 +85,8 @@ fn the_session_waits_for_any_of_its_taps() {
 
     let (stranger, _other) = Machine::default().session();
     let mut waiter = Wait::Poll.waiter();
-    assert_eq!(stranger.wait_with(&mut waiter, &[&taps[0]], None), Err(Error::OtherSession));
+    assert_eq!(
+        stranger.wait_with(&mut waiter, &[&taps[0]], None),
+        Err(Error::OtherSession)
+    );
 }

@@ -79,7 +79,10 @@ pub(crate) fn one_producer_two_consumers<W: Word + Default + 'static>(start: u32
     }
     let mut batches: Vec<Vec<u32>> = consumers.into_iter().map(|c| c.join().unwrap()).collect();
     batches.push(detour.rest());
-    assert!(batches.iter().all(|b| b.is_sorted()), "out of order: {batches:?}");
+    assert!(
+        batches.iter().all(|b| b.is_sorted()),
+        "out of order: {batches:?}"
+    );
     each_once(batches.into_iter().flatten(), sent);
 }
 

@@ -8,25 +8,21 @@
 
 #![allow(unsafe_code)]
 
+mod answers;
+
 use std::fmt;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use memmap2::{Advice, MmapOptions, MmapRaw};
-use nettap_uapi::ioctl;
+use memmap2::{MmapOptions, MmapRaw};
 use nettap_uapi::layout::{RingMap, RING_CELLS};
 use nettap_uapi::mbuf::{Header, DATA_OFFSET, DIR_RECEIVED, NO_MBUF};
 use nettap_uapi::ring::{Cell, Cells, Entry, PrivateConsumer, PrivateProducer, Word, Words};
-use nix::errno::Errno;
-use nix::sys::eventfd::EventFd;
 use nix::sys::memfd::{memfd_create, MFdFlags};
 
-use crate::error::{Error, Result};
 use crate::map::Shared;
 use crate::session::Session;
-use crate::sys::{Kernel, Ready};
 
 /// What a test's machine is like.
 #[derive(Debug, Clone, Copy)]
@@ -142,7 +138,8 @@ impl Machine {
     pub(crate) fn mock(self) -> Arc<Mock> {
         let region = u64::from(self.mbufs) * u64::from(self.mbuf_size);
         let len = region.next_multiple_of(SIDE) + 2 * SIDE * revert(TAPS as usize);
-        let file = File::from(memfd_create(c"nettap", MFdFlags::MFD_CLOEXEC).expect("a memory file"));
+        let file =
+            File::from(memfd_create(c"nettap", MFdFlags::MFD_CLOEXEC).expect("a memory file"));
         file.set_len(len).expect("a memory file of that length");
         let memory = MmapOptions::new()
             .len(len as usize)
@@ -181,17 +178,18 @@ impl Mock {
 
     fn words(&self, ring: u64, writable: bool) -> &Words<Shared> {
         let at = self.side(ring, writable) as usize;
+        let first = self.memory.as_mut_ptr().wrapping_add(at);
         // SAFETY: the file is long enough for every ring of `TAPS` taps, offsets are multiples of
         // `SIDE`, and the words are atomics.
-        unsafe { &*self.memory.as_mut_ptr().add(at).cast() }
+        unsafe { &*first.cast() }
     }
 
     fn cells(&self, ring: u64, writable: bool) -> Cells<'_, Shared> {
         let at = self.side(ring, writable) as usize + RING_CELLS as usize;
+        let first = self.memory.as_mut_ptr().wrapping_add(at).cast();
         // SAFETY: as above; a side has room for the cells of the tests' rings.
-        let first = unsafe { self.memory.as_mut_ptr().add(at).cast::<Cell<Shared>>() };
-        // SAFETY: as above.
-        let cells = unsafe { std::slice::from_raw_parts(first, self.machine.cells as usize) };
+        let cells: &[Cell<Shared>] =
+            unsafe { std::slice::from_raw_parts(first, self.machine.cells as usize) };
         Cells::new(cells).expect("a power of two")
     }
 
@@ -208,13 +206,12 @@ impl Mock {
 
     fn mbuf(&self, index: u32) -> *mut u8 {
         let at = index as usize * self.machine.mbuf_size as usize;
-        // SAFETY: the index is one of the region's.
-        unsafe { self.memory.as_mut_ptr().add(at) }
+        self.memory.as_mut_ptr().wrapping_add(at)
     }
 
     /// A copy of an mbuf's header.
     pub(crate) fn header(&self, index: u32) -> Header {
-        // SAFETY: inside the region and aligned.
+        // SAFETY: the index is one of the region's, whose mbufs are aligned.
         unsafe { self.mbuf(index).cast::<Header>().read_volatile() }
     }
 
@@ -231,8 +228,9 @@ impl Mock {
             let header = self.header(index);
             assert!(u32::from(header.offset) + u32::from(header.len) <= self.machine.mbuf_size);
             for at in header.offset..header.offset + header.len {
+                let byte = self.mbuf(index).wrapping_add(at.into());
                 // SAFETY: just checked to be inside the mbuf.
-                bytes.push(unsafe { self.mbuf(index).add(at.into()).read() });
+                bytes.push(unsafe { byte.read() });
             }
             index = header.next;
         }
@@ -263,31 +261,52 @@ impl Mock {
         let position = &self.words(ring, true).position;
         let at = state.taps[tap].detour.book(self.machine.cells, position)?;
         let room = (self.machine.mbuf_size - DATA_OFFSET) as usize;
-        let parts: Vec<&[u8]> = if bytes.is_empty() { vec![bytes] } else { bytes.chunks(room).collect() };
+        let parts: Vec<&[u8]> = if bytes.is_empty() {
+            vec![bytes]
+        } else {
+            bytes.chunks(room).collect()
+        };
         let mut next = NO_MBUF;
         for (number, part) in parts.iter().enumerate().rev() {
-            let holder = if number == 0 { Holder::Detour(tap) } else { Holder::Behind };
-            let index = self.take_free(&mut state, holder).expect("the region is large enough");
+            let holder = if number == 0 {
+                Holder::Detour(tap)
+            } else {
+                Holder::Behind
+            };
+            let index = self
+                .take_free(&mut state, holder)
+                .expect("the region is large enough");
             for (place, byte) in part.iter().enumerate() {
+                let to = self.mbuf(index).wrapping_add(DATA_OFFSET as usize + place);
                 // SAFETY: a part is no longer than the room behind the offset.
-                unsafe { self.mbuf(index).add(DATA_OFFSET as usize + place).write(*byte) };
+                unsafe { to.write(*byte) };
             }
-            self.set_header(index, Header {
-                next,
-                offset: DATA_OFFSET as u16,
-                len: part.len() as u16,
-                packet_len: bytes.len() as u32,
-                wire_len: bytes.len() as u32,
-                direction: DIR_RECEIVED,
-                ..Default::default()
-            });
+            self.set_header(
+                index,
+                Header {
+                    next,
+                    offset: DATA_OFFSET as u16,
+                    len: part.len() as u16,
+                    packet_len: bytes.len() as u32,
+                    wire_len: bytes.len() as u32,
+                    direction: DIR_RECEIVED,
+                    ..Default::default()
+                },
+            );
             next = index;
         }
         let mut header = self.header(next);
         edit(&mut header);
         self.set_header(next, header);
         let generation = state.generations[next as usize];
-        self.cells(ring, false).fill(at, Entry { index: next, generation, flags: 0 });
+        self.cells(ring, false).fill(
+            at,
+            Entry {
+                index: next,
+                generation,
+                flags: 0,
+            },
+        );
         Some(next)
     }
 
@@ -314,10 +333,21 @@ impl Mock {
     fn refill(&self, state: &mut State, want: u32) {
         let position = &self.words(0, true).position;
         while self.machine.cells - state.alloc.room(self.machine.cells, position) < want {
-            let Some(index) = self.take_free(state, Holder::Alloc) else { return };
-            let Some(at) = state.alloc.book(self.machine.cells, position) else { return };
+            let Some(index) = self.take_free(state, Holder::Alloc) else {
+                return;
+            };
+            let Some(at) = state.alloc.book(self.machine.cells, position) else {
+                return;
+            };
             let generation = state.generations[index as usize];
-            self.cells(0, false).fill(at, Entry { index, generation, flags: 0 });
+            self.cells(0, false).fill(
+                at,
+                Entry {
+                    index,
+                    generation,
+                    flags: 0,
+                },
+            );
         }
     }
 
@@ -344,7 +374,11 @@ impl Mock {
         let mut index = entry.index;
         while index < self.machine.mbufs {
             state.holders[index as usize] = Holder::Free;
-            index = if whole { self.header(index).next } else { NO_MBUF };
+            index = if whole {
+                self.header(index).next
+            } else {
+                NO_MBUF
+            };
         }
     }
 
@@ -363,7 +397,11 @@ impl Mock {
 
     /// Mbufs that are not free.
     pub(crate) fn held(&self) -> usize {
-        self.state().holders.iter().filter(|now| **now != Holder::Free).count()
+        self.state()
+            .holders
+            .iter()
+            .filter(|now| **now != Holder::Free)
+            .count()
     }
 
     /// How many packets were sent on and dropped, and how many entries were refused.
@@ -389,134 +427,5 @@ impl Mock {
             }
             std::thread::sleep(Duration::from_micros(50));
         }
-    }
-}
-
-fn micros(timeout_us: u64) -> Option<Duration> {
-    (timeout_us != 0).then(|| Duration::from_micros(timeout_us))
-}
-
-impl Kernel for Arc<Mock> {
-    fn info(&self, arg: &mut ioctl::Info) -> Result<()> {
-        if arg.abi_version > self.machine.abi_version {
-            return Err(Error::request("info", "", Errno::EPROTO));
-        }
-        arg.abi_version = self.machine.abi_version;
-        arg.session = 7;
-        Ok(())
-    }
-
-    fn map(&self, arg: &mut ioctl::Map) -> Result<()> {
-        arg.mbuf_size = self.machine.mbuf_size;
-        arg.mbufs = self.machine.told_mbufs.unwrap_or(self.machine.mbufs);
-        arg.data_offset = DATA_OFFSET;
-        arg.region_len = u64::from(self.machine.mbufs) * u64::from(self.machine.mbuf_size);
-        arg.alloc = self.told(0);
-        arg.dealloc = self.told(1);
-        self.serve();
-        Ok(())
-    }
-
-    fn unmap(&self) -> Result<()> {
-        self.state().unmapped = true;
-        Ok(())
-    }
-
-    fn pull(&self, arg: &mut ioctl::Pull) -> Result<()> {
-        if arg.n > 0 {
-            self.serve();
-            self.refill(&mut self.state(), self.machine.prealloc + arg.n);
-            return Ok(());
-        }
-        self.until(micros(arg.timeout_us), |state| {
-            (0..state.taps.len()).any(|tap| self.has_packet(state, tap)).then_some(())
-        })
-        .ok_or(Error::TimedOut)
-    }
-
-    fn push(&self, arg: &mut ioctl::Push) -> Result<()> {
-        let mut state = self.state();
-        state.doorbells += 1;
-        let ended = |tap: &Tap| tap.ended && tap.fd == arg.tap;
-        if state.taps.iter().any(ended) {
-            return Err(Error::request("mbuf_push", "", Errno::ENODEV));
-        }
-        drop(state);
-        self.serve();
-        Ok(())
-    }
-
-    fn tap(&self, arg: &mut ioctl::Tap) -> Result<OwnedFd> {
-        let mut state = self.state();
-        if arg.ifname.starts_with(b"busy") {
-            return Err(Error::request("interface_tap", "", Errno::EBUSY));
-        }
-        let fd = OwnedFd::from(EventFd::new().expect("a descriptor"));
-        let tap = state.taps.len();
-        assert!((tap as u64) < TAPS, "the mock has no more");
-        arg.id = tap as u32 + 1;
-        arg.ifindex = 10 + tap as u32;
-        arg.detour = self.told(detour(tap));
-        arg.revert = self.told(revert(tap));
-        state.taps.push(Tap {
-            fd: fd.as_raw_fd(),
-            detour: PrivateProducer::new(),
-            revert: PrivateConsumer::new(),
-            ended: false,
-        });
-        Ok(fd)
-    }
-
-    fn untap(&self, _arg: &mut ioctl::Untap) -> Result<()> {
-        Err(Error::request("interface_untap", "", Errno::ENOENT))
-    }
-
-    fn query(&self, _kind: u32, from: u32, size: usize, records: &mut [u8]) -> Result<usize> {
-        // As many records as there are taps; only their ids, which lie in front, are filled.
-        let taps = self.state().taps.len() as u32;
-        let ids = from.max(1)..=taps;
-        let mut found = 0;
-        for (record, id) in records.chunks_mut(size).zip(ids) {
-            record[..4].copy_from_slice(&id.to_ne_bytes());
-            found += 1;
-        }
-        Ok(found)
-    }
-
-    fn pages(&self, offset: u64, len: usize, writable: bool) -> Result<MmapRaw> {
-        let mut options = MmapOptions::new();
-        options.offset(offset).len(len);
-        let pages = if writable {
-            options.map_raw(&self.file)
-        } else {
-            options.map_raw_read_only(&self.file)
-        };
-        let pages = pages.map_err(|_| Error::request("mmap", "", Errno::ENOMEM))?;
-        // As the module maps its pages: a child does not have them.
-        pages.advise(Advice::DontFork).expect("the kernel takes the advice");
-        Ok(pages)
-    }
-
-    fn poll(&self, taps: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Result<Vec<Ready>> {
-        let timeout = timeout.or(Some(Duration::from_secs(10)));
-        let count = self.state().taps.len();
-        assert!(taps.len() <= count);
-        let ready = |state: &State| -> Vec<Ready> {
-            (0..taps.len())
-                .map(|tap| Ready {
-                    packet: self.has_packet(state, tap),
-                    ended: state.taps[tap].ended,
-                })
-                .collect()
-        };
-        let found = self.until(timeout, |state| {
-            let all = ready(state);
-            all.iter().any(|one| one.packet || one.ended).then_some(all)
-        });
-        Ok(found.unwrap_or_else(|| ready(&self.state())))
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
     }
 }
