@@ -65,6 +65,9 @@ fn not_ethernet() -> Error {
 
 fn info(session: &Session, request: &Request) -> Result {
     let asked: ioctl::Info = request.read()?;
+    if asked.reserved != [0; 4] {
+        return Err(EINVAL);
+    }
     if asked.abi_version > uapi::ABI_VERSION {
         return Err(newer_program());
     }
@@ -181,7 +184,8 @@ fn query(session: &Session, request: &Request) -> Result {
     let mut ask: ioctl::Query = request.read()?;
     let registry = &session.registry;
     let size = ask.record_size as usize;
-    if !(8..=4096).contains(&size) {
+    let known = (ioctl::QUERY_REGION..=ioctl::QUERY_ENDED).contains(&ask.kind);
+    if !known || !(8..=4096).contains(&size) {
         return Err(EINVAL);
     }
     let (room, mut from, mut written) = (ask.count, ask.from_id, 0u32);
