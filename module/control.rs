@@ -7,7 +7,6 @@ use core::time::Duration;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use crate::device::TAPS;
 use crate::reclaim::Cause;
 use crate::rings::cells_wanted;
 use crate::session::Session;
@@ -17,6 +16,7 @@ use crate::sys::netdev::Namespace;
 use crate::sys::netdev::Rtnl;
 use crate::sys::task::may_administer;
 use crate::tap::Options;
+use crate::tapfile::TAPS;
 use crate::uapi;
 use crate::uapi::ioctl;
 use crate::uapi::ioctl::request;
@@ -144,8 +144,16 @@ fn tap(session: &Session, request: &Request) -> Result {
         on_full: OnFull::from_raw(ask.on_full).ok_or(EINVAL)?,
         on_exit: OnExit::from_raw(ask.on_exit).ok_or(EINVAL)?,
         gso: Gso::from_raw(ask.gso).ok_or(EINVAL)?,
-        snaplen: if ask.snaplen == 0 { u32::MAX } else { ask.snaplen },
-        max_bytes: if ask.max_bytes == 0 { MAX_BYTES_DEFAULT } else { ask.max_bytes },
+        snaplen: if ask.snaplen == 0 {
+            u32::MAX
+        } else {
+            ask.snaplen
+        },
+        max_bytes: if ask.max_bytes == 0 {
+            MAX_BYTES_DEFAULT
+        } else {
+            ask.max_bytes
+        },
         ring_cells: cells_wanted(ask.ring_cells, RING_DEFAULT)?,
     };
     let namespace = Namespace::of(ask.netns)?;
@@ -202,7 +210,9 @@ fn query(session: &Session, request: &Request) -> Result {
             }
             ioctl::QUERY_REGION => break,
             ioctl::QUERY_SESSIONS => {
-                let Some(record) = registry.session_stats(from) else { break };
+                let Some(record) = registry.session_stats(from) else {
+                    break;
+                };
                 write_user(at, &record, size)?;
                 record.id
             }

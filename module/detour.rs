@@ -62,7 +62,12 @@ impl Inlet {
     fn detour_segments(&self, skb: Skb, way: Way) -> Verdict {
         let segments = match skb.segment(way) {
             Ok(segments) => segments,
-            Err(skb) => return self.missed(Missed { skb: Some(skb), miss: Some(Miss::Other) }),
+            Err(skb) => {
+                return self.missed(Missed {
+                    skb: Some(skb),
+                    miss: Some(Miss::Other),
+                })
+            }
         };
         for segment in segments {
             let Err(missed) = detour(&self.tap, segment, way) else {
@@ -100,7 +105,10 @@ impl Inlet {
 }
 
 fn detour(tap: &Tap, skb: Skb, way: Way) -> Result<(), Missed> {
-    let miss = |skb, miss| Missed { skb: Some(skb), miss: Some(miss) };
+    let miss = |skb, miss| Missed {
+        skb: Some(skb),
+        miss: Some(miss),
+    };
     let seen = skb.describe(way);
     if seen.is_unreadable() {
         return Err(miss(skb, Miss::Other));
@@ -115,7 +123,12 @@ fn detour(tap: &Tap, skb: Skb, way: Way) -> Result<(), Missed> {
     let booked = match tap.book(truesize, wire, gso) {
         Some(Ok(booked)) => booked,
         Some(Err(why)) => return Err(miss(skb, why)),
-        None => return Err(Missed { skb: Some(skb), miss: None }),
+        None => {
+            return Err(Missed {
+                skb: Some(skb),
+                miss: None,
+            })
+        }
     };
     let give_up = || {
         tap.detour.cells().pad(booked.position);
@@ -129,7 +142,10 @@ fn detour(tap: &Tap, skb: Skb, way: Way) -> Result<(), Missed> {
     }
     let Some(skb) = skb.keep() else {
         give_up();
-        return Err(Missed { skb: None, miss: Some(Miss::Other) });
+        return Err(Missed {
+            skb: None,
+            miss: Some(Miss::Other),
+        });
     };
     let entry = chain.detour(tap.label.id, skb, truesize, booked.number);
     tap.detour.cells().fill(booked.position, entry);

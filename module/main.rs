@@ -27,6 +27,7 @@ mod session;
 mod stats;
 mod sys;
 mod tap;
+mod tapfile;
 
 /// The border between kernel and program, shared with the library.
 #[path = "../uapi/src/lib.rs"]
@@ -55,19 +56,19 @@ module! {
     params: {
         mbuf_size: u32 {
             default: 2048,
-            description: "Size of an mbuf in bytes, a power of two from 512 to 32768",
+            description: "Size of an mbuf in bytes, a power of two from 512 to 32768 (2048)",
         },
         mbufs: u32 {
             default: 4096,
-            description: "Mbufs of the default region, allocated at the first mbuf_map",
+            description: "Mbufs of the default region, 1 to 16777216, allocated at the first mbuf_map (4096)",
         },
         alpha_min_us: u32 {
             default: 50,
-            description: "Shortest time between two rounds of serving while packets are out, in microseconds",
+            description: "Shortest time between two rounds of serving while packets are out, in microseconds up to 1000000 (50)",
         },
         alpha_max_us: u32 {
             default: 1000,
-            description: "Longest time between two rounds of serving while packets are out, in microseconds",
+            description: "Longest time between two rounds of serving while packets are out, in microseconds up to 1000000 (1000)",
         },
     },
 }

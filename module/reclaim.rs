@@ -3,13 +3,14 @@
 //! How a tap ends, whatever ends it: close, exit, `kill -9`, `mbuf_unmap`, an administrator, the
 //! interface going away. One function, and one order:
 //!
-//! 1. Under the session's lock, what the program had sent back goes on and the tap leaves the session;
-//!    from here on its revert ring is nobody's. The tap closes: packets pass.
+//! 1. No round of the session runs. All that the program had asked for by its rings is done, and the
+//!    tap leaves the session; from here on its revert ring is nobody's.
 //! 2. What the program still holds is taken back by the kernel's own account and follows `on_exit`, at
-//!    once and in the order of its detours.
+//!    once and in the order of its detours. Packets that come meanwhile queue up behind and are taken
+//!    back too, until there are few; then the tap closes, and packets pass.
 //! 3. The hooks are unregistered and a grace period passes: no CPU is in them any more, and no round
 //!    delivers a packet of the tap.
-//! 4. What a hook on another CPU was still detouring during 1 and 2 follows `on_exit` too.
+//! 4. What a hook on another CPU was still detouring follows `on_exit` too.
 //! 5. Sleepers wake and see the end; the reference to the interface goes.
 //!
 //! Process context; RTNL is held, so that no interface goes or comes meanwhile.
@@ -35,6 +36,11 @@ use crate::sys::task::BottomHalvesOff;
 use crate::uapi::ioctl::TapStats;
 use crate::uapi::tap::OnExit;
 
+/// How often what is held is taken back while packets still queue up behind it.
+const SWEEPS: u32 = 8;
+/// So few at once that the tap may close: packets pass from then on, and may overtake these.
+const FEW: u32 = 4;
+
 /// Why a tap ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
@@ -48,18 +54,23 @@ pub(crate) enum Cause {
 pub(crate) fn untap(
     serving: &Arc<Serving>,
     place: usize,
+    mut hooks: Hooks,
     cause: Cause,
     _rtnl: &Rtnl,
 ) -> Option<TapStats> {
-    let mut end = {
+    let mut end = serving.retire(place)?;
+    // Packets still come and queue up behind those that are being taken back.
+    for _ in 0..SWEEPS {
+        if take_back(&mut end, cause) < FEW {
+            break;
+        }
+    }
+    {
         let _bh = BottomHalvesOff::new();
-        let (end, retired) = serving.state.lock().retire(serving.id, place)?;
         end.tap.close();
-        retired.deliver();
-        end
-    };
+    }
     take_back(&mut end, cause);
-    hook::end(end.hooks.iter_mut().filter_map(Option::take));
+    hook::end(hooks.iter_mut().filter_map(Option::take));
     take_back(&mut end, cause);
     let last = {
         let _bh = BottomHalvesOff::new();
@@ -70,18 +81,23 @@ pub(crate) fn untap(
     Some(last)
 }
 
-/// Everything that the account says is with the tap, by its `on_exit` policy.
-fn take_back(end: &mut TapEnd, cause: Cause) {
+/// Everything that the account says is with the tap, by its `on_exit` policy; how many packets it was.
+fn take_back(end: &mut TapEnd, cause: Cause) -> u32 {
     {
         let _bh = BottomHalvesOff::new();
         if !end.is_outstanding() {
-            return;
+            return 0;
         }
     }
     let tap = Arc::clone(&end.tap);
     let revert = tap.options.on_exit == OnExit::Revert && cause == Cause::Untap;
-    let fate = if revert { End::Reinjected } else { End::DroppedByPolicy };
+    let fate = if revert {
+        End::Reinjected
+    } else {
+        End::DroppedByPolicy
+    };
     let mut held = Sorted::new();
+    let mut count = 0u32;
     for index in 0..tap.region.mbufs() {
         if index & 0xfff == 0xfff {
             breathe();
@@ -92,11 +108,12 @@ fn take_back(end: &mut TapEnd, cause: Cause) {
         if let Some(Claim::Packet(packet)) = claim {
             tap.region.count_reclaimed(packet.chain.count());
             end.ended(packet.truesize, fate);
+            count = count.wrapping_add(1);
             held.add(packet.skb, packet.number);
         }
     }
     if !revert {
-        return;
+        return count;
     }
     // Where it was going before the tap turned it aside; a bypass tap's packets go to the host again.
     let outlet = match way_of(tap.options.mode) {
@@ -113,6 +130,7 @@ fn take_back(end: &mut TapEnd, cause: Cause) {
             crate::stats::bump(&mut end.counts.undelivered, 1);
         }
     }
+    count
 }
 
 /// Takes back the mbufs that a session had for new packets.
@@ -128,5 +146,5 @@ pub(crate) fn take_back_allocated(region: &Region, session: u32) {
     }
 }
 
-/// The hooks of a tap, made elsewhere, end here; named so that the type is known in one place.
+/// The hooks of a tap; they end here.
 pub(crate) type Hooks = [Option<hook::Hook<Inlet>>; 2];

@@ -166,7 +166,9 @@ impl Region {
         if !sizes_are_possible(mbuf_size, mbufs) {
             return Err(EINVAL);
         }
-        let bytes = (mbuf_size as usize).checked_mul(mbufs as usize).ok_or(EINVAL)?;
+        let bytes = (mbuf_size as usize)
+            .checked_mul(mbufs as usize)
+            .ok_or(EINVAL)?;
         let pages = SharedPages::new(bytes)?;
         let mut slots = KVVec::with_capacity(mbufs as usize, GFP_KERNEL)?;
         for index in 0..mbufs {
@@ -174,7 +176,7 @@ impl Region {
             let next = index.wrapping_add(1);
             slot.next
                 .store(if next < mbufs { next } else { NO_MBUF }, Relaxed);
-            slots.push(slot, GFP_KERNEL)?;
+            slots.push_within_capacity(slot)?;
         }
         Arc::pin_init(
             pin_init!(Self {

@@ -10,11 +10,13 @@ use core::time::Duration;
 use kernel::alloc::KVec;
 use kernel::new_mutex;
 use kernel::prelude::*;
+use kernel::rbtree::RBTree;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
 
 use crate::reclaim;
 use crate::reclaim::Cause;
+use crate::reclaim::Hooks;
 use crate::region;
 use crate::region::Region;
 use crate::serve::Serving;
@@ -45,7 +47,8 @@ pub(crate) struct Limits {
 impl Limits {
     /// `EINVAL`: out of range.
     pub(crate) fn new(mbuf_size: u32, mbufs: u32, min_us: u32, max_us: u32) -> Result<Self> {
-        let alpha = (1..=ALPHA_LIMIT_US).contains(&min_us) && (min_us..=ALPHA_LIMIT_US).contains(&max_us);
+        let alpha =
+            (1..=ALPHA_LIMIT_US).contains(&min_us) && (min_us..=ALPHA_LIMIT_US).contains(&max_us);
         if !region::sizes_are_possible(mbuf_size, mbufs) || !alpha {
             return Err(EINVAL);
         }
@@ -67,19 +70,20 @@ impl Limits {
 }
 
 struct TapRecord {
-    id: u32,
     mode: Mode,
     device: Arc<Device>,
     serving: Arc<Serving>,
     place: usize,
+    hooks: Hooks,
 }
 
 struct Inner {
     region: Option<Arc<Region>>,
     next_session: u32,
     next_tap: u32,
-    sessions: KVec<Arc<Serving>>,
-    taps: KVec<TapRecord>,
+    /// By id, in the order of their making.
+    sessions: RBTree<u32, Arc<Serving>>,
+    taps: RBTree<u32, TapRecord>,
     /// The last figures of taps that have ended, oldest first.
     ended: KVec<TapStats>,
 }
@@ -104,8 +108,8 @@ impl Registry {
                         region: None,
                         next_session: 1,
                         next_tap: 1,
-                        sessions: KVec::new(),
-                        taps: KVec::new(),
+                        sessions: RBTree::new(),
+                        taps: RBTree::new(),
                         ended,
                     },
                     "nettap_registry"
@@ -133,14 +137,19 @@ impl Registry {
     ) -> Result<Arc<Serving>> {
         let mut inner = self.inner.lock();
         let serving = make(inner.next_session)?;
-        inner.sessions.push(Arc::clone(&serving), GFP_KERNEL)?;
+        let id = serving.id;
+        inner
+            .sessions
+            .try_create_and_insert(id, Arc::clone(&serving), GFP_KERNEL)?;
         inner.next_session = inner.next_session.wrapping_add(1).max(1);
         Ok(serving)
     }
 
     /// Forgets a session.
     pub(crate) fn remove_session(&self, id: u32) {
-        self.inner.lock().sessions.retain(|s| s.id != id);
+        let gone = self.inner.lock().sessions.remove(&id);
+        // Here, not under the mutex: the last reference waits for the server to end.
+        drop(gone);
     }
 
     /// An id for a tap to be.
@@ -163,39 +172,52 @@ impl Registry {
     ) -> Result {
         let mut inner = self.inner.lock();
         let there = device.identity();
-        let mut others = inner.taps.iter().filter(|t| t.device.is(there));
-        if !others.all(|t| t.mode.beside(mode)) {
+        let mut taps = inner.taps.values();
+        if taps.any(|t| t.device.is(there) && !t.mode.beside(mode)) {
             return Err(EBUSY);
         }
+        drop(taps);
         let record = TapRecord {
-            id,
             mode,
             device: Arc::clone(device),
             serving: Arc::clone(serving),
             place,
+            hooks: [None, None],
         };
-        Ok(inner.taps.push(record, GFP_KERNEL)?)
+        inner.taps.try_create_and_insert(id, record, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Leaves the hooks of a tap with its record; they end with it.
+    pub(crate) fn keep_hooks(&self, id: u32, hooks: Hooks, _rtnl: &Rtnl) {
+        let mut inner = self.inner.lock();
+        if let Some(record) = inner.taps.get_mut(&id) {
+            record.hooks = hooks;
+        }
     }
 
     /// Ends a tap by its id. `ENOENT`: there is none. `EPERM`: the caller may not.
     pub(crate) fn end_tap(&self, id: u32, check: bool, cause: Cause, rtnl: &Rtnl) -> Result {
-        let (serving, place) = {
-            let inner = self.inner.lock();
-            let record = inner.taps.iter().find(|t| t.id == id).ok_or(ENOENT)?;
+        let (serving, place, hooks) = {
+            let mut inner = self.inner.lock();
+            let record = inner.taps.get_mut(&id).ok_or(ENOENT)?;
             if check && !record.device.may_administer(rtnl) {
                 return Err(EPERM);
             }
-            (Arc::clone(&record.serving), record.place)
+            let hooks = core::mem::replace(&mut record.hooks, [None, None]);
+            (Arc::clone(&record.serving), record.place, hooks)
         };
-        let last = reclaim::untap(&serving, place, cause, rtnl);
+        let last = reclaim::untap(&serving, place, hooks, cause, rtnl);
         let mut inner = self.inner.lock();
-        inner.taps.retain(|t| t.id != id);
+        let record = inner.taps.remove(&id);
         if let Some(last) = last {
             if inner.ended.len() >= ENDED_KEPT {
                 let _ = inner.ended.remove(0);
             }
             let _ = inner.ended.push_within_capacity(last);
         }
+        drop(inner);
+        drop(record);
         Ok(())
     }
 
@@ -206,7 +228,11 @@ impl Registry {
 
     fn end_where(&self, which: impl Fn(&TapRecord) -> bool, cause: Cause, rtnl: &Rtnl) {
         loop {
-            let id = self.inner.lock().taps.iter().find(|t| which(t)).map(|t| t.id);
+            let id = {
+                let inner = self.inner.lock();
+                let mut taps = inner.taps.iter();
+                taps.find(|(_, tap)| which(tap)).map(|(&id, _)| id)
+            };
             let Some(id) = id else { return };
             if self.end_tap(id, false, cause, rtnl).is_err() {
                 return;
@@ -221,32 +247,37 @@ impl Registry {
         if let Some(region) = &inner.region {
             region.census(&mut stats);
         }
-        let mapped = |s: &&Arc<Serving>| s.with(|state| state.supply.is_some());
-        stats.sessions = inner.sessions.iter().filter(mapped).count() as u32;
-        stats.taps = inner.taps.len() as u32;
+        for session in inner.sessions.values() {
+            if session.with(|state| state.supply.is_some()) {
+                stats.sessions = stats.sessions.wrapping_add(1);
+            }
+        }
+        for _ in inner.taps.keys() {
+            stats.taps = stats.taps.wrapping_add(1);
+        }
         stats
     }
 
     /// The record of the first session with an id from `from` on.
     pub(crate) fn session_stats(&self, from: u32) -> Option<SessionStats> {
         let inner = self.inner.lock();
-        let next = inner.sessions.iter().filter(|s| s.id >= from).min_by_key(|s| s.id)?;
-        Some(next.export())
+        let next = inner.sessions.cursor_lower_bound(&from)?;
+        Some(next.current().1.export())
     }
 
     /// The record of the first tap with an id from `from` on.
     pub(crate) fn tap_stats(&self, from: u32) -> Option<TapStats> {
         let inner = self.inner.lock();
-        let taps = inner.taps.iter().filter(|t| t.id >= from);
-        let next = taps.min_by_key(|t| t.id)?;
+        let next = inner.taps.cursor_lower_bound(&from)?;
+        let (&id, tap) = next.current();
         let _bh = BottomHalvesOff::new();
-        let state = next.serving.state.lock();
-        let end = state.taps.get(next.place).and_then(Option::as_ref);
+        let state = tap.serving.state.lock();
+        let end = state.taps.get(tap.place).and_then(Option::as_ref);
         // A tap that is just ending has left its session: its record shows who it was.
         Some(end.map_or(
             TapStats {
-                id: next.id,
-                mode: next.mode.raw(),
+                id,
+                mode: tap.mode.raw(),
                 ..TapStats::default()
             },
             |end| end.export(),

@@ -20,7 +20,6 @@ use crate::sys::skb::Skb;
 use crate::uapi::mbuf::Header;
 use crate::uapi::mbuf::Window;
 use crate::uapi::mbuf::DATA_OFFSET;
-use crate::uapi::mbuf::GSO_NONE;
 use crate::uapi::mbuf::NO_MBUF;
 use crate::uapi::tap::Mode;
 use crate::uapi::tap::CHAIN_MAX;
@@ -118,8 +117,7 @@ pub(crate) fn apply_changes(
             .map_err(flaw_of)?;
         done = done.wrapping_add(window.len());
     }
-    skb.settle(&offload, head != 0)
-        .map_err(|_| Flaw::Offload)?;
+    skb.settle(&offload, head != 0).map_err(|_| Flaw::Offload)?;
     if way == Way::Received {
         skb.at_network(home);
     }
@@ -127,12 +125,7 @@ pub(crate) fn apply_changes(
 }
 
 /// Readies a kept packet for a tap that is not its own.
-pub(crate) fn cross(
-    skb: &mut Skb,
-    way: Way,
-    outlet: Outlet,
-    device: &Device,
-) -> Result<(), Flaw> {
+pub(crate) fn cross(skb: &mut Skb, way: Way, outlet: Outlet, device: &Device) -> Result<(), Flaw> {
     match outlet {
         Outlet::Output => {
             skb.cross_to_output(device, way);
@@ -155,7 +148,7 @@ pub(crate) fn make_new(
     outlet: Outlet,
     device: &Device,
 ) -> Result<Skb, Flaw> {
-    let mut parts = [const { None::<(Chain<'_>, Window)> }; CHAIN_MAX as usize];
+    let mut parts = [const { None::<(Chain<'_>, Option<Window>)> }; CHAIN_MAX as usize];
     let mut first = None;
     let mut total = 0u32;
     let mut flaw = None;
@@ -167,8 +160,8 @@ pub(crate) fn make_new(
         if window.is_none() {
             flaw = Some(Flaw::Shape);
         }
-        let window = window.ok_or(Flaw::Shape)?;
-        total = total.saturating_add(window.len());
+        // The chain is followed to its end all the same, so that all of it is given back.
+        total = total.saturating_add(window.map_or(0, Window::len));
         first.get_or_insert(header);
         *place = Some((chain, window));
         if header.next != NO_MBUF {
@@ -194,6 +187,7 @@ pub(crate) fn make_new(
     let mut skb = Skb::new(device, total).ok_or(Flaw::Memory)?;
     let mut done = 0u32;
     for (chain, window) in parts.iter().flatten() {
+        let window = window.ok_or(Flaw::Shape)?;
         let from = region
             .offset(chain.head())
             .wrapping_add(window.offset() as usize);
@@ -202,7 +196,7 @@ pub(crate) fn make_new(
         done = done.wrapping_add(window.len());
     }
     skb.finish_new(&offload).map_err(|_| Flaw::Offload)?;
-    if outlet == Outlet::Output && first.gso_type == GSO_NONE && !skb.fits(device) {
+    if outlet == Outlet::Output && !skb.fits(device) {
         return Err(Flaw::Change);
     }
     if outlet == Outlet::Input {

@@ -23,6 +23,7 @@
 //!
 //! Lock order: RTNL, registry, session state (here), tap, free list.
 
+use core::cell::Cell;
 use core::time::Duration;
 
 use kernel::alloc::KVec;
@@ -31,7 +32,6 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::sync::SpinLock;
 
-use crate::detour::Inlet;
 use crate::region::Chain;
 use crate::region::Claim;
 use crate::region::Holder;
@@ -45,7 +45,7 @@ use crate::stats::bump;
 use crate::stats::Counter;
 use crate::stats::End;
 use crate::stats::RevertCounts;
-use crate::sys::hook::Hook;
+use crate::sys::hook::Way;
 use crate::sys::netdev::Device;
 use crate::sys::server::HasServer;
 use crate::sys::server::OnPoll;
@@ -73,8 +73,8 @@ use crate::uapi::tap::TAPS_MAX;
 const ROUND: usize = 64;
 /// Timed rounds without work, nothing being out, before the server sleeps.
 const PATIENCE: u32 = 16;
-/// Nothing can be worse than a program that dozes: how often a wait for free mbufs looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// How often a wait for free mbufs looks again, in microseconds: any session may give some back.
+const LOOK_AGAIN_US: u64 = 1000;
 
 const POLLIN: u32 = 0x001;
 const POLLOUT: u32 = 0x004;
@@ -149,22 +149,16 @@ impl Supply {
 pub(crate) struct TapEnd {
     pub(crate) tap: Arc<Tap>,
     pub(crate) device: Arc<Device>,
-    pub(crate) hooks: [Option<Hook<Inlet>>; 2],
     pub(crate) counts: RevertCounts,
     consumer: PrivateConsumer<SharedWord>,
 }
 
 impl TapEnd {
     /// The way back of a tap that has just been opened.
-    pub(crate) fn new(
-        tap: Arc<Tap>,
-        device: Arc<Device>,
-        hooks: [Option<Hook<Inlet>>; 2],
-    ) -> Self {
+    pub(crate) fn new(tap: Arc<Tap>, device: Arc<Device>) -> Self {
         Self {
             tap,
             device,
-            hooks,
             counts: RevertCounts::default(),
             consumer: PrivateConsumer::new(),
         }
@@ -187,7 +181,10 @@ impl TapEnd {
         self.counts.export(&mut stats);
         self.tap.export(&mut stats);
         stats.refused.scribbled = self.consumer.scribbled();
-        stats.in_flight = self.tap.region.count_held(Holder::Detoured(self.tap.label.id));
+        stats.in_flight = self
+            .tap
+            .region
+            .count_held(Holder::Detoured(self.tap.label.id));
         stats
     }
 }
@@ -200,6 +197,8 @@ pub(crate) struct State {
     refused: Refused,
     deallocated: u64,
     rounds: u64,
+    /// The place of the tap whose ring is drained first.
+    first: usize,
     asleep: bool,
     fruitless: u32,
     alpha: Duration,
@@ -238,8 +237,9 @@ impl Outbox {
     }
 
     /// Delivers everything, in order; calls `lost` with the tap's place for what was not taken.
-    fn deliver(self, mut lost: impl FnMut(usize)) {
-        for delivery in self.deliveries.into_iter().flatten() {
+    fn deliver(&mut self, mut lost: impl FnMut(usize)) {
+        self.used = 0;
+        for delivery in self.deliveries.iter_mut().map_while(Option::take) {
             let taken = match delivery.outlet {
                 Outlet::Input => delivery.skb.deliver_input(),
                 Outlet::Output => delivery.skb.deliver_output(),
@@ -278,26 +278,24 @@ impl OnPoll for Serving {
         let mut outbox = Outbox::new();
         let mut state = self.state.lock();
         let work = state.round(self.id, self.pid, budget.min(ROUND), &mut outbox);
+        // A last step over padding may go beyond it.
+        let work = work.min(budget);
         let rest = state.rest(work > 0, self.alpha_min, self.alpha_max);
         drop(state);
 
-        outbox.deliver(|place| {
-            let mut state = self.state.lock();
-            if let Some(Some(end)) = state.taps.get_mut(place) {
-                bump(&mut end.counts.undelivered, 1);
-            }
-        });
-        if self.server.wake(POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM) {
+        self.deliver(&mut outbox);
+        // A round that found nothing wakes nobody: who polls asks for a round, and would poll again.
+        if work > 0 && self.server.wake(POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM) {
             self.wakeups.add(1);
         }
         if work >= budget {
             return budget;
         }
-        if self.server.complete(work) {
-            if let Some(alpha) = rest {
-                self.server.arm(alpha);
-            }
+        // Before the round is over, so that whoever waits for that finds the timer armed.
+        if let Some(alpha) = rest {
+            self.server.arm(alpha);
         }
+        self.server.complete(work);
         work
     }
 }
@@ -312,7 +310,7 @@ impl Serving {
     ) -> Result<Arc<Self>> {
         let mut taps = KVec::with_capacity(TAPS_MAX as usize, GFP_KERNEL)?;
         for _ in 0..TAPS_MAX {
-            taps.push(None, GFP_KERNEL)?;
+            taps.push_within_capacity(None)?;
         }
         let server = Server::new()?;
         Arc::pin_init(
@@ -330,6 +328,7 @@ impl Serving {
                         refused: Refused::default(),
                         deallocated: 0,
                         rounds: 0,
+                        first: 0,
                         asleep: true,
                         fruitless: PATIENCE,
                         alpha: alpha.0,
@@ -362,17 +361,57 @@ impl Serving {
     /// Serves on behalf of a system call, and counts it.
     pub(crate) fn serve(&self) {
         self.calls.add(1);
-        self.server.schedule();
+        self.server.schedule_now();
+    }
+
+    /// The same for a program that only wants to know what there is: it makes no work by itself.
+    fn look(&self) {
+        self.calls.add(1);
+        if self.with(|state| state.wants_round()) {
+            self.server.schedule_now();
+        }
+    }
+
+    /// Takes the tap at `place` out of the session, having done all that the program had asked for by
+    /// any of its rings: what it dropped is dropped, what it sent on has left before what it held.
+    /// Bounded by what the rings hold, should the program go on. Sleeps; RTNL is held, so one at a time.
+    pub(crate) fn retire(&self, place: usize) -> Option<TapEnd> {
+        self.server.paused(|| {
+            let mut left = self.with(|state| state.cells());
+            let mut outbox = Outbox::new();
+            loop {
+                let _bh = BottomHalvesOff::new();
+                let mut state = self.state.lock();
+                let done = state.round(self.id, self.pid, ROUND, &mut outbox);
+                drop(state);
+                self.deliver(&mut outbox);
+                left = left.saturating_sub(done);
+                if done == 0 || left == 0 {
+                    break;
+                }
+            }
+            self.with(|state| state.taps.get_mut(place)?.take())
+        })
+    }
+
+    fn deliver(&self, outbox: &mut Outbox) {
+        outbox.deliver(|place| {
+            let mut state = self.state.lock();
+            if let Some(Some(end)) = state.taps.get_mut(place) {
+                bump(&mut end.counts.undelivered, 1);
+            }
+        });
     }
 
     /// Wakes everybody: something ended.
     pub(crate) fn wake_all(&self) {
-        self.server.wake(POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM | POLLHUP);
+        self.server
+            .wake(POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM | POLLHUP);
     }
 
     /// `mbuf_pull(0)`: waits until a detour ring has a packet.
     pub(crate) fn wait_for_packet(&self, timeout: Option<Duration>) -> Result {
-        self.serve();
+        self.look();
         if self.with(|state| state.taps.iter().flatten().next().is_none()) {
             return Err(ENODEV);
         }
@@ -391,7 +430,9 @@ impl Serving {
     /// `mbuf_pull(n)`: puts `n` more mbufs into the alloc ring, waiting until so many are free.
     pub(crate) fn pull(&self, n: u32, timeout: Option<Duration>) -> Result {
         self.serve();
+        let missing = Cell::new(n);
         let try_it = || {
+            let n = missing.get();
             self.with(|state| {
                 let (id, pid) = (self.id, self.pid);
                 let supply = state.supply.as_mut().ok_or(ENXIO)?;
@@ -402,39 +443,46 @@ impl Serving {
                 if supply.region.free_count() < n {
                     return Ok(false);
                 }
-                Ok(supply.supply(n, id, pid) == n)
+                let supplied = supply.supply(n, id, pid);
+                missing.set(n.saturating_sub(supplied));
+                Ok(supplied == n)
             })
         };
-        let mut left = timeout;
+        // Microseconds that are left; nothing: no limit.
+        let mut left = timeout.map(|limit| limit.as_micros() as u64);
         loop {
             if try_it()? {
                 return Ok(());
             }
-            let nap = left.map_or(LOOK_AGAIN, |left| left.min(LOOK_AGAIN));
-            if nap.is_zero() {
+            let nap = left.map_or(LOOK_AGAIN_US, |left| left.min(LOOK_AGAIN_US));
+            if nap == 0 {
                 return Err(ETIMEDOUT);
             }
-            if self.server.wait(Some(nap), || false) == Woken::Interrupted {
+            let nap_time = Some(Duration::from_micros(nap));
+            if self.server.wait(nap_time, || false) == Woken::Interrupted {
                 return Err(EINTR);
             }
             left = left.map(|left| left.saturating_sub(nap));
-            self.server.schedule();
+            self.server.schedule_now();
         }
     }
 
     /// `mbuf_push(tap, n)`: waits until `n` entries more, or all there are, have been taken.
-    pub(crate) fn push(
-        &self,
-        place: usize,
-        id: u32,
-        n: u32,
-        timeout: Option<Duration>,
-    ) -> Result {
+    pub(crate) fn push(&self, place: usize, id: u32, n: u32, timeout: Option<Duration>) -> Result {
         let goal = self.with(|state| -> Result<u32> {
             let end = state.tap_at(place, id).ok_or(ENODEV)?;
             let position = end.consumer.position();
-            let backlog = end.tap.revert.program_position().load().wrapping_sub(position);
-            let backlog = if backlog > end.tap.revert.size() { 0 } else { backlog };
+            let backlog = end
+                .tap
+                .revert
+                .program_position()
+                .load()
+                .wrapping_sub(position);
+            let backlog = if backlog > end.tap.revert.size() {
+                0
+            } else {
+                backlog
+            };
             Ok(position.wrapping_add(n.min(backlog)))
         })?;
         self.serve();
@@ -443,9 +491,9 @@ impl Serving {
         }
         outcome(self.server.wait(timeout, || {
             self.with(|state| {
-                state.tap_at(place, id).is_none_or(|end| {
-                    goal.wrapping_sub(end.consumer.position()) as i32 <= 0
-                })
+                state
+                    .tap_at(place, id)
+                    .is_none_or(|end| goal.wrapping_sub(end.consumer.position()) as i32 <= 0)
             })
         }))
     }
@@ -468,7 +516,7 @@ impl Serving {
             }
             crate::sys::task::breathe();
         }
-        self.server.schedule();
+        self.server.schedule_now();
         Ok(())
     }
 
@@ -479,7 +527,7 @@ impl Serving {
         tap: Option<(usize, u32)>,
     ) -> u32 {
         self.server.poll_wait(request);
-        self.serve();
+        self.look();
         self.with(|state| match tap {
             None => {
                 let ready = state.taps.iter().flatten().any(|end| end.tap.is_ready());
@@ -521,7 +569,11 @@ impl Serving {
             ..SessionStats::default()
         };
         self.with(|state| {
-            stats.taps = state.taps.iter().flatten().count() as u32;
+            stats.taps = state
+                .taps
+                .iter()
+                .flatten()
+                .fold(0, |n, _| u32::wrapping_add(n, 1));
             stats.deallocated = state.deallocated;
             stats.refused = state.refused;
             stats.rounds = state.rounds;
@@ -552,7 +604,12 @@ impl State {
     fn round(&mut self, id: u32, pid: u32, budget: usize, outbox: &mut Outbox) -> usize {
         bump(&mut self.rounds, 1);
         let mut work = 0usize;
-        for place in 0..self.taps.len() {
+        // What is given back makes room, so a part of the round is for it; of the taps each has its
+        // turn to be first.
+        work = work.saturating_add(self.drain_dealloc(id, budget.min(ROUND / 4), outbox));
+        self.first = self.first.wrapping_add(1);
+        for turn in 0..TAPS_MAX as usize {
+            let place = self.first.wrapping_add(turn) % TAPS_MAX as usize;
             let left = budget.saturating_sub(work);
             work = work.saturating_add(self.drain_revert(id, place, left, outbox));
         }
@@ -592,11 +649,20 @@ impl State {
         };
         let mut work = 0usize;
         while work < budget && outbox.room() > 0 {
-            let Some(supply) = self.supply.as_mut() else { break };
-            let Some(entry) = supply.consumer.take(&supply.dealloc.cells()) else {
+            let Some(supply) = self.supply.as_mut() else {
                 break;
             };
-            work = work.wrapping_add(1);
+            let before = supply.consumer.position();
+            let entry = supply.consumer.take(&supply.dealloc.cells());
+            // Padding is work too: a program could write it for ever.
+            work = work.wrapping_add(supply.consumer.position().wrapping_sub(before) as usize);
+            let Some(entry) = entry else {
+                break;
+            };
+            if entry.flags != 0 {
+                bump(&mut self.refused.flags, 1);
+                continue;
+            }
             match region.claim(entry, |holder| self.holds(id, holder)) {
                 Ok(Claim::Buffer(_)) => bump(&mut self.deallocated, 1),
                 Ok(Claim::Packet(packet)) => {
@@ -611,7 +677,9 @@ impl State {
             }
         }
         if let Some(supply) = self.supply.as_mut() {
-            supply.consumer.publish(&supply.dealloc.kernel_words().position);
+            supply
+                .consumer
+                .publish(&supply.dealloc.kernel_words().position);
         }
         work
     }
@@ -624,11 +692,15 @@ impl State {
         let tap = Arc::clone(&end.tap);
         let mut work = 0usize;
         while work < budget && outbox.room() > 0 {
-            let Some(Some(end)) = self.taps.get_mut(place) else { break };
-            let Some(entry) = end.consumer.take(&tap.revert.cells()) else {
+            let Some(Some(end)) = self.taps.get_mut(place) else {
                 break;
             };
-            work = work.wrapping_add(1);
+            let before = end.consumer.position();
+            let entry = end.consumer.take(&tap.revert.cells());
+            work = work.wrapping_add(end.consumer.position().wrapping_sub(before) as usize);
+            let Some(entry) = entry else {
+                break;
+            };
             self.revert_one(id, place, &tap, entry, outbox);
         }
         if let Some(Some(end)) = self.taps.get_mut(place) {
@@ -666,8 +738,16 @@ impl State {
         packet: Packet<'_>,
         outbox: &mut Outbox,
     ) {
-        let Packet { tap, mut skb, truesize, chain, .. } = packet;
-        let Some(home) = self.place_of(tap) else { return };
+        let Packet {
+            tap,
+            mut skb,
+            truesize,
+            chain,
+            ..
+        } = packet;
+        let Some(home) = self.place_of(tap) else {
+            return;
+        };
         let (Some(Some(from)), Some(Some(toward))) = (self.taps.get(home), self.taps.get(place))
         else {
             return;
@@ -703,15 +783,10 @@ impl State {
     }
 
     /// A new packet comes by the revert ring of the tap at `place`.
-    fn send_new(
-        &mut self,
-        id: u32,
-        place: usize,
-        to: &Tap,
-        chain: Chain<'_>,
-        outbox: &mut Outbox,
-    ) {
-        let Some(Some(end)) = self.taps.get_mut(place) else { return };
+    fn send_new(&mut self, id: u32, place: usize, to: &Tap, chain: Chain<'_>, outbox: &mut Outbox) {
+        let Some(Some(end)) = self.taps.get_mut(place) else {
+            return;
+        };
         let outlet = revert::outlet_of(to.options.mode);
         match revert::make_new(&to.region, chain, id, outlet, &end.device) {
             Ok(skb) => {
@@ -757,6 +832,14 @@ impl State {
         dealloc || self.taps.iter().flatten().any(ready)
     }
 
+    /// Whether a round would find something to do.
+    fn wants_round(&mut self) -> bool {
+        let refill = self.supply.as_mut().is_some_and(|supply| {
+            supply.supplied() < supply.prealloc && supply.region.free_count() > 0
+        });
+        refill || self.has_entries()
+    }
+
     fn set_asleep(&mut self, asleep: bool) {
         if self.asleep == asleep {
             return;
@@ -786,39 +869,21 @@ impl State {
         })
     }
 
-    /// Takes the tap at `place` out of service, having sent on what its program had sent back. The
-    /// packets are for the caller to deliver, in order and with bottom halves off.
-    pub(crate) fn retire(&mut self, id: u32, place: usize) -> Option<(TapEnd, Retired)> {
-        let mut batches = Retired(KVec::new());
-        loop {
-            let mut outbox = Outbox::new();
-            let done = self.drain_revert(id, place, ROUND, &mut outbox);
-            if done == 0 || batches.0.push(outbox, GFP_ATOMIC).is_err() {
-                break;
-            }
-        }
-        let end = self.taps.get_mut(place)?.take()?;
-        Some((end, batches))
-    }
-}
-
-/// The last packets that a program sent back by a tap that ends.
-pub(crate) struct Retired(KVec<Outbox>);
-
-impl Retired {
-    /// Delivers them. Bottom halves are off.
-    pub(crate) fn deliver(mut self) {
-        for outbox in self.0.drain_all() {
-            outbox.deliver(|_| {});
-        }
+    /// Cells of all rings that the program fills.
+    fn cells(&self) -> usize {
+        let dealloc = self.supply.as_ref().map_or(0, |s| s.dealloc.size());
+        let all = self.taps.iter().flatten().fold(dealloc, |sum, end| {
+            sum.saturating_add(end.tap.revert.size())
+        });
+        all as usize
     }
 }
 
 /// Where a packet goes when nothing turns it round.
-fn natural_outlet(way: crate::sys::hook::Way) -> Outlet {
+fn natural_outlet(way: Way) -> Outlet {
     match way {
-        crate::sys::hook::Way::Received => Outlet::Input,
-        crate::sys::hook::Way::Sent => Outlet::Output,
+        Way::Received => Outlet::Input,
+        Way::Sent => Outlet::Output,
     }
 }
 

@@ -37,6 +37,7 @@ use crate::sys::task::Pinned;
 use crate::tap::Label;
 use crate::tap::Options;
 use crate::tap::Tap;
+use crate::tapfile::TapFile;
 use crate::uapi::ioctl;
 use crate::uapi::layout::RingMap;
 use crate::uapi::mbuf::DATA_OFFSET;
@@ -107,35 +108,17 @@ pub(crate) struct Session {
     running: Mutex<Option<Running<Serving>>>,
 }
 
-/// A tap as its descriptor has it.
-pub(crate) struct TapFile {
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) serving: Arc<Serving>,
-    pub(crate) tap: Arc<Tap>,
-    pub(crate) place: usize,
-    _pin: Pinned,
-}
-
-impl TapFile {
-    /// Ends the tap, if it has not ended yet.
-    pub(crate) fn end(&self) {
-        let rtnl = Rtnl::lock();
-        let _ = self
-            .registry
-            .end_tap(self.tap.label.id, false, Cause::Untap, &rtnl);
-    }
-}
-
 impl Session {
     /// A session with nothing mapped.
     pub(crate) fn open(registry: &Arc<Registry>) -> Result<Arc<Self>> {
-        let mut rings = KVec::new();
-        for _ in 0..detour_number(TAPS_MAX as usize) {
-            rings.push(None, GFP_KERNEL)?;
+        let places = detour_number(TAPS_MAX as usize);
+        let mut rings = KVec::with_capacity(places, GFP_KERNEL)?;
+        for _ in 0..places {
+            rings.push_within_capacity(None)?;
         }
         let alpha = registry.limits.alpha();
-        let serving = registry
-            .add_session(|id| Serving::new(id, current_pid(), current_comm(), alpha))?;
+        let serving =
+            registry.add_session(|id| Serving::new(id, current_pid(), current_comm(), alpha))?;
         let running = Running::start(Arc::clone(&serving));
         let id = serving.id;
         Arc::pin_init(
@@ -251,12 +234,17 @@ impl Session {
         let detour = RingPages::new(options.ring_cells, Filler::Kernel)?;
         let revert = RingPages::new(options.ring_cells, Filler::Program)?;
         let pin = Pinned::charge(detour.bytes().wrapping_add(revert.bytes()))?;
-        let device = Arc::new(device, GFP_KERNEL)?;
         let id = self.registry.new_tap_id();
 
         let rtnl = Rtnl::lock();
+        // Named after the lock, so that it goes before it: unlocking may wait for our reference.
+        let device = Arc::new(device, GFP_KERNEL)?;
         if !device.is_registered(&rtnl) {
             return Err(ENODEV);
+        }
+        // It may have moved since it was looked up.
+        if !device.may_administer(&rtnl) {
+            return Err(EPERM);
         }
         let label = Label {
             id,
@@ -271,17 +259,14 @@ impl Session {
             .with(|state| state.taps.iter().position(Option::is_none))
             .ok_or(ENOSPC)?;
         let region = Arc::clone(&mapped.region);
-        let tap = Arc::pin_init(
-            Tap::new(label, options, region, detour, revert),
-            GFP_KERNEL,
-        )?;
+        let tap = Arc::pin_init(Tap::new(label, options, region, detour, revert), GFP_KERNEL)?;
         let file = Arc::new(
             TapFile {
                 registry: Arc::clone(&self.registry),
                 serving: Arc::clone(&self.serving),
                 tap: Arc::clone(&tap),
                 place,
-                _pin: pin,
+                pin,
             },
             GFP_KERNEL,
         )?;
@@ -296,32 +281,22 @@ impl Session {
         // First the way back, then the way up: no packet comes before it can return.
         self.serving.with(|state| {
             if let Some(free) = state.taps.get_mut(place) {
-                *free = Some(TapEnd::new(Arc::clone(&tap), Arc::clone(&device), [None, None]));
+                *free = Some(TapEnd::new(Arc::clone(&tap), Arc::clone(&device)));
             }
             state.tell_asleep();
         });
-        let hooks = attach(&tap, &self.serving, &device).and_then(|hooks| {
-            let mut windows = self.windows.lock();
-            let mut put = |at: usize, ring| {
-                if let Some(free) = windows.rings.get_mut(at) {
-                    *free = Some(ring);
-                }
-            };
-            put(number, Ring::Detour(Arc::clone(&tap)));
-            put(number.wrapping_add(1), Ring::Revert(Arc::clone(&tap)));
-            Ok(hooks)
-        });
-        match hooks {
-            Ok(hooks) => self.serving.with(|state| {
-                if let Some(Some(end)) = state.taps.get_mut(place) {
-                    end.hooks = hooks;
-                }
-            }),
-            Err(e) => {
-                let _ = self.registry.end_tap(id, false, Cause::Untap, &rtnl);
-                return Err(e);
+        let hooks = attach(&tap, &self.serving, &device).inspect_err(|_| {
+            let _ = self.registry.end_tap(id, false, Cause::Untap, &rtnl);
+        })?;
+        self.registry.keep_hooks(id, hooks, &rtnl);
+        let mut windows = self.windows.lock();
+        let mut put = |at: usize, ring| {
+            if let Some(free) = windows.rings.get_mut(at) {
+                *free = Some(ring);
             }
-        }
+        };
+        put(number, Ring::Detour(Arc::clone(&tap)));
+        put(number.wrapping_add(1), Ring::Revert(Arc::clone(&tap)));
         Ok(file)
     }
 

@@ -131,7 +131,10 @@ impl Tap {
             return None;
         }
         let truesize = u64::from(truesize);
-        let held = up.counts.truesize.wrapping_sub(self.ended_bytes.load(Relaxed));
+        let held = up
+            .counts
+            .truesize
+            .wrapping_sub(self.ended_bytes.load(Relaxed));
         if held.saturating_add(truesize) > self.options.max_bytes {
             return Some(Err(Miss::Bytes));
         }
@@ -202,7 +205,11 @@ impl Tap {
         to.on_full = options.on_full as u32;
         to.on_exit = options.on_exit as u32;
         to.gso = options.gso as u32;
-        to.snaplen = if options.snaplen == u32::MAX { 0 } else { options.snaplen };
+        to.snaplen = if options.snaplen == u32::MAX {
+            0
+        } else {
+            options.snaplen
+        };
         to.ring_cells = options.ring_cells;
         to.max_bytes = options.max_bytes;
 
@@ -213,7 +220,10 @@ impl Tap {
         to.detoured = up.counts.detoured;
         to.detoured_bytes = up.counts.bytes;
         to.detoured_gso = up.counts.gso;
-        to.held_bytes = up.counts.truesize.wrapping_sub(self.ended_bytes.load(Relaxed));
+        to.held_bytes = up
+            .counts
+            .truesize
+            .wrapping_sub(self.ended_bytes.load(Relaxed));
         to.ring_high_water = up.counts.high_water;
         to.scribbled_detour = up.producer.scribbled();
         drop(up);

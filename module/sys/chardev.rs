@@ -97,7 +97,11 @@ impl<T: FileOps> FileKind<T> {
     }
 
     /// A file of this kind that is in no file system, with a descriptor reserved for it.
-    pub(crate) fn anonymous(&'static self, name: &'static CStr, content: Arc<T>) -> Result<NewFile> {
+    pub(crate) fn anonymous(
+        &'static self,
+        name: &'static CStr,
+        content: Arc<T>,
+    ) -> Result<NewFile> {
         let reservation = FileDescriptorReservation::get_unused_fd_flags(O_CLOEXEC)?;
         let private = Arc::into_raw(content);
         // SAFETY: The operations live as long as the module, which the file keeps loaded; they expect
@@ -151,7 +155,9 @@ pub(crate) struct NewFile {
 impl NewFile {
     /// Its descriptor to be.
     pub(crate) fn fd(&self) -> u32 {
-        self.reservation.as_ref().map_or(u32::MAX, |r| r.reserved_fd())
+        self.reservation
+            .as_ref()
+            .map_or(u32::MAX, |r| r.reserved_fd())
     }
 
     /// Gives the descriptor to the process. From here on another thread may close it.
@@ -216,7 +222,11 @@ impl Request {
 }
 
 /// Writes up to `room` bytes of a structure to a program's address and fills what is left with zero.
-pub(crate) fn write_user<S: IntoBytes + Immutable>(address: usize, value: &S, room: usize) -> Result {
+pub(crate) fn write_user<S: IntoBytes + Immutable>(
+    address: usize,
+    value: &S,
+    room: usize,
+) -> Result {
     let mut writer = UserSlice::new(UserPtr::from_addr(address), room).writer();
     let known = size_of::<S>().min(room);
     writer.write_slice(value.as_bytes().get(..known).ok_or(EINVAL)?)?;
@@ -278,6 +288,9 @@ impl PollRequest<'_> {
     }
 }
 
+/// # Safety
+///
+/// misc_open() calls it with a file that is being opened by the node of a [`DeviceNode`].
 unsafe extern "C" fn open<T: FileOps>(
     _inode: *mut bindings::inode,
     file: *mut bindings::file,
@@ -295,6 +308,9 @@ unsafe extern "C" fn open<T: FileOps>(
     })
 }
 
+/// # Safety
+///
+/// The kernel calls it once, with the last reference to a file of kind `T`.
 unsafe extern "C" fn release<T: FileOps>(
     _inode: *mut bindings::inode,
     file: *mut bindings::file,
@@ -318,6 +334,9 @@ unsafe fn content<'a, T: FileOps>(file: *mut bindings::file) -> ManuallyDrop<Arc
     ManuallyDrop::new(unsafe { Arc::from_raw(private.cast::<T>()) })
 }
 
+/// # Safety
+///
+/// The kernel calls it with a file of kind `T` that it holds.
 unsafe extern "C" fn ioctl<T: FileOps>(
     file: *mut bindings::file,
     command: c_uint,
@@ -335,6 +354,9 @@ unsafe extern "C" fn ioctl<T: FileOps>(
     }
 }
 
+/// # Safety
+///
+/// The kernel calls it with a file of kind `T` that it holds and the area being made.
 unsafe extern "C" fn mmap<T: FileOps>(
     file: *mut bindings::file,
     vma: *mut bindings::vm_area_struct,
@@ -347,6 +369,9 @@ unsafe extern "C" fn mmap<T: FileOps>(
     from_result(|| this.mmap(&Vma(vma, PhantomData)).map(|()| 0))
 }
 
+/// # Safety
+///
+/// The kernel calls it with a file of kind `T` that it holds and a valid table.
 unsafe extern "C" fn poll<T: FileOps>(
     file: *mut bindings::file,
     table: *mut bindings::poll_table_struct,

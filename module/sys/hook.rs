@@ -54,6 +54,9 @@ pub(crate) trait OnPacket: Send + Sync {
     fn on_packet(&self, skb: Skb, way: Way) -> Verdict;
 }
 
+/// # Safety
+///
+/// Netfilter calls it with a valid packet and the owner that [`Hook::attach`] registered.
 unsafe extern "C" fn trampoline<T: OnPacket, const RECEIVED: bool>(
     owner: *mut c_void,
     skb: *mut bindings::sk_buff,

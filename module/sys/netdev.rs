@@ -171,6 +171,9 @@ pub(crate) trait OnGone: Send + Sync {
 /// While this lives, the listener is told.
 pub(crate) struct Notifier<T: OnGone>(#[expect(dead_code, reason = "held, not read")] Arc<T>);
 
+/// # Safety
+///
+/// The notifier chain calls it under RTNL, with the registered listener and a valid interface.
 unsafe extern "C" fn gone<T: OnGone>(listener: *mut c_void, dev: *mut ffi::net_device) {
     // SAFETY: The notifier holds the listener until it is unregistered.
     let listener = unsafe { &*listener.cast::<T>() };

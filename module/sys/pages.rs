@@ -51,8 +51,8 @@ impl SharedPages {
         let mut raw = KVVec::with_capacity(count, GFP_KERNEL)?;
         for _ in 0..count {
             let page = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
-            raw.push(page.as_ptr(), GFP_KERNEL)?;
-            pages.push(page, GFP_KERNEL)?;
+            raw.push_within_capacity(page.as_ptr())?;
+            pages.push_within_capacity(page)?;
             super::task::breathe();
         }
         let number = u32::try_from(count).map_err(|_| EINVAL)?;

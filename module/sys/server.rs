@@ -40,6 +40,9 @@ unsafe impl<T: OnPoll> Send for Server<T> {}
 // SAFETY: As for Send.
 unsafe impl<T: OnPoll> Sync for Server<T> {}
 
+/// # Safety
+///
+/// `owner` is what [`Server::start`] was given, and [`Server::stop`] has not returned.
 unsafe extern "C" fn poll<T: OnPoll>(owner: *mut c_void, budget: c_int) -> c_int {
     // SAFETY: `start` promised that the owner lives until `stop` has returned, and NAPI polls only
     // in between.
@@ -47,6 +50,9 @@ unsafe extern "C" fn poll<T: OnPoll>(owner: *mut c_void, budget: c_int) -> c_int
     owner.on_poll(usize::try_from(budget).unwrap_or(0)) as c_int
 }
 
+/// # Safety
+///
+/// `condition` points to an `F` that outlives the call.
 unsafe extern "C" fn holds<F: Fn() -> bool>(condition: *mut c_void) -> bool {
     // SAFETY: `wait` passes a reference to its own argument, which outlives the call.
     let condition = unsafe { &*condition.cast::<F>() };
@@ -92,11 +98,28 @@ impl<T: OnPoll> Server<T> {
         unsafe { ffi::nettap_server_stop(self.raw.as_ptr()) };
     }
 
-    /// Asks for a round soon; from process context with bottom halves on it has run, or has begun
-    /// elsewhere, when this returns.
+    /// Does something while no round runs, and asks for a round after it. The engine is started, and
+    /// nobody else pauses or stops it meanwhile; sleeps.
+    pub(crate) fn paused<R>(&self, work: impl FnOnce() -> R) -> R {
+        // SAFETY: Valid by the type invariant.
+        unsafe { ffi::nettap_server_pause(self.raw.as_ptr()) };
+        let result = work();
+        // SAFETY: As above; paused just before.
+        unsafe { ffi::nettap_server_resume(self.raw.as_ptr()) };
+        self.schedule_now();
+        result
+    }
+
+    /// Asks for a round: at once, or where another CPU is at it, when its timer says so.
     pub(crate) fn schedule(&self) {
         // SAFETY: Valid by the type invariant. Scheduling a disabled NAPI does nothing.
-        unsafe { ffi::nettap_server_schedule(self.raw.as_ptr()) };
+        unsafe { ffi::nettap_server_schedule(self.raw.as_ptr(), false) };
+    }
+
+    /// Asks for a round at once, on whatever CPU is at it.
+    pub(crate) fn schedule_now(&self) {
+        // SAFETY: As in `schedule`.
+        unsafe { ffi::nettap_server_schedule(self.raw.as_ptr(), true) };
     }
 
     /// Ends a round that did less than its budget. False: somebody asked for another meanwhile.
@@ -123,13 +146,14 @@ impl<T: OnPoll> Server<T> {
     /// and must not sleep itself.
     pub(crate) fn wait<F: Fn() -> bool>(&self, timeout: Option<Duration>, condition: F) -> Woken {
         // Zero is for ever to the wrapper; a timeout that has run out is at least looked at once.
-        let ns = timeout.map_or(0, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX).max(1));
+        let ns = timeout.map_or(0, |t| {
+            u64::try_from(t.as_nanos()).unwrap_or(u64::MAX).max(1)
+        });
         let ns = ns.min(i64::MAX as u64);
         let context = core::ptr::from_ref(&condition).cast_mut().cast::<c_void>();
         // SAFETY: Valid by the type invariant; the condition outlives the call.
-        let ret = unsafe {
-            ffi::nettap_server_wait(self.raw.as_ptr(), Some(holds::<F>), context, ns)
-        };
+        let ret =
+            unsafe { ffi::nettap_server_wait(self.raw.as_ptr(), Some(holds::<F>), context, ns) };
         match ret {
             0 => Woken::Ready,
             e if e == -(bindings::ETIME as c_int) => Woken::TimedOut,

@@ -24,10 +24,12 @@
 #include <linux/rtnetlink.h>
 #include <linux/sched.h>
 #include <linux/skbuff.h>
+#include <linux/smp.h>
 #include <linux/slab.h>
 #include <linux/virtio_net.h>
 #include <linux/vmalloc.h>
 #include <linux/wait.h>
+#include <net/dst_metadata.h>
 #include <net/gso.h>
 #include <net/net_namespace.h>
 #include <net/sock.h>
@@ -43,6 +45,18 @@
 static u32 mac_len_of(const struct sk_buff *skb, bool received)
 {
 	return received ? skb->data - skb_mac_header(skb) : 0;
+}
+
+static u8 csum_of(const struct sk_buff *skb)
+{
+	switch (skb->ip_summed) {
+	case CHECKSUM_PARTIAL:
+		return 1;
+	case CHECKSUM_UNNECESSARY:
+		return 2;
+	default:
+		return 0;
+	}
 }
 
 void nettap_skb_describe(struct sk_buff *skb, bool received, struct nettap_packet *out)
@@ -66,10 +80,9 @@ void nettap_skb_describe(struct sk_buff *skb, bool received, struct nettap_packe
 	out->vlan_present = skb_vlan_tag_present(skb);
 	out->vlan_tci = out->vlan_present ? skb_vlan_tag_get(skb) : 0;
 	out->vlan_proto = out->vlan_present ? ntohs(skb->vlan_proto) : 0;
-	out->csum = hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM ? 1 :
-		    hdr.flags & VIRTIO_NET_HDR_F_DATA_VALID ? 2 : 0;
-	out->csum_start = le16_to_cpu((__force __le16)hdr.csum_start);
-	out->csum_offset = le16_to_cpu((__force __le16)hdr.csum_offset);
+	out->csum = csum_of(skb);
+	out->csum_start = out->csum == 1 ? mac_len + skb_checksum_start_offset(skb) : 0;
+	out->csum_offset = out->csum == 1 ? skb->csum_offset : 0;
 	out->gso_type = hdr.gso_type;
 	out->gso_size = le16_to_cpu((__force __le16)hdr.gso_size);
 	out->gso_hdr_len = le16_to_cpu((__force __le16)hdr.hdr_len);
@@ -102,10 +115,13 @@ struct sk_buff *nettap_skb_keep(struct sk_buff *skb)
 	if (skb_sk_is_prefetched(skb)) {
 		struct sock *sk = skb->sk;
 
-		if (sk_is_refcounted(sk) && !refcount_inc_not_zero(&sk->sk_refcnt))
-			skb_orphan(skb);
-		else
-			skb->destructor = sock_edemux;
+		/* One that is counted holds its count already; of the others one must be taken. */
+		if (!sk_is_refcounted(sk)) {
+			if (refcount_inc_not_zero(&sk->sk_refcnt))
+				skb->destructor = sock_edemux;
+			else
+				skb_orphan(skb);
+		}
 	}
 #endif
 	return skb;
@@ -119,9 +135,11 @@ struct sk_buff *nettap_skb_segment(struct sk_buff *skb, bool received)
 
 	__skb_push(skb, mac_len);
 	pieces = __skb_gso_segment(skb, NETIF_F_SG, !received);
-	__skb_pull(skb, mac_len);
-	if (IS_ERR_OR_NULL(pieces))
+	if (IS_ERR_OR_NULL(pieces)) {
+		__skb_pull(skb, mac_len);
 		return NULL;
+	}
+	/* The whole may be the first of the pieces (skb_segment_list()). */
 	for (piece = pieces; piece; piece = piece->next) {
 		skb_reset_mac_header(piece);
 		piece->mac_len = skb->mac_len;
@@ -236,6 +254,9 @@ int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len)
 	return err;
 }
 
+/* A sum begins behind the headers: the kernel takes its start for the transport header. */
+#define CSUM_START_MIN (ETH_HLEN + sizeof(struct iphdr))
+
 static void set_vlan(struct sk_buff *skb, const struct nettap_offload *offload)
 {
 	__vlan_hwaccel_clear_tag(skb);
@@ -262,11 +283,20 @@ int nettap_skb_settle(struct sk_buff *skb, const struct nettap_offload *offload,
 		skb_reset_mac_len(skb);
 	}
 
-	if (offload->csum == 1) {
-		if (!skb_partial_csum_set(skb, offload->csum_start, offload->csum_offset))
+	skb->csum_valid = 0;
+	if (skb_is_gso(skb)) {
+		/* The pieces are cut by it, so it stays what it was. */
+		if ((offload->csum == 1) != (skb->ip_summed == CHECKSUM_PARTIAL))
 			return -EINVAL;
-	} else if (skb->ip_summed == CHECKSUM_PARTIAL && skb_is_gso(skb)) {
-		return -EINVAL;
+		if (offload->csum == 1 &&
+		    (offload->csum_start != skb_checksum_start_offset(skb) ||
+		     offload->csum_offset != skb->csum_offset))
+			return -EINVAL;
+	} else if (offload->csum == 1) {
+		if (offload->csum_start < CSUM_START_MIN ||
+		    !pskb_may_pull(skb, (u32)offload->csum_start + offload->csum_offset + 2) ||
+		    !skb_partial_csum_set(skb, offload->csum_start, offload->csum_offset))
+			return -EINVAL;
 	} else {
 		skb->ip_summed = offload->csum == 2 ? CHECKSUM_UNNECESSARY : CHECKSUM_NONE;
 		skb->csum_level = 0;
@@ -285,6 +315,11 @@ int nettap_skb_settle(struct sk_buff *skb, const struct nettap_offload *offload,
 /* A frame at its mac header becomes one that was received on dev. */
 void nettap_skb_at_network(struct sk_buff *skb, struct net_device *dev)
 {
+	/* What was looked up for the packet as it came need not fit what it is now. */
+	if (skb_valid_dst(skb))
+		skb_dst_drop(skb);
+	if (skb_sk_is_prefetched(skb))
+		skb_orphan(skb);
 	skb->pkt_type = PACKET_HOST;
 	skb->protocol = eth_type_trans(skb, dev);
 	skb_reset_network_header(skb);
@@ -331,6 +366,8 @@ int nettap_skb_offload(struct sk_buff *skb, const struct nettap_offload *offload
 
 	if (!pskb_may_pull(skb, ETH_HLEN))
 		return -EINVAL;
+	if (offload->csum == 1 && offload->csum_start < CSUM_START_MIN)
+		return -EINVAL;
 	skb_reset_mac_header(skb);
 	eth = eth_hdr(skb);
 	skb->protocol = eth_proto_is_802_3(eth->h_proto) ? eth->h_proto : htons(ETH_P_802_2);
@@ -365,18 +402,19 @@ void nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, boo
 	}
 	skb_dst_drop(skb);
 	nf_reset_ct(skb);
+	if (!net_eq(dev_net(skb->dev), dev_net(dev)))
+		skb_scrub_packet(skb, true);
 	skb->dev = dev;
 }
 
 /* A kept packet enters the host as if received on dev: what dev_forward_skb() does. */
 void nettap_skb_cross_to_input(struct sk_buff *skb, struct net_device *dev, bool received)
 {
-	if (received) {
+	if (received)
 		__skb_push(skb, skb->data - skb_mac_header(skb));
-	} else {
-		skb_orphan(skb);
+	else
 		skb_reset_mac_header(skb);
-	}
+	skb_orphan(skb);
 	skb_scrub_packet(skb, true);
 	skb->priority = 0;
 	nettap_skb_at_network(skb, dev);
@@ -555,6 +593,10 @@ struct nettap_server {
 	struct napi_struct napi;
 	struct hrtimer timer;
 	wait_queue_head_t sleepers;
+	call_single_data_t call;
+	/* The CPU of the last round, whose timer is there; and whether it is being called. */
+	int home;
+	atomic_t calling;
 	nettap_poll_fn poll;
 	void *owner;
 };
@@ -563,7 +605,29 @@ static int server_poll(struct napi_struct *napi, int budget)
 {
 	struct nettap_server *server = container_of(napi, struct nettap_server, napi);
 
+	WRITE_ONCE(server->home, smp_processor_id());
 	return server->poll(server->owner, budget);
+}
+
+static void server_called(void *data)
+{
+	struct nettap_server *server = data;
+
+	/* Whoever finds the word set from here on has come too late for this round. */
+	atomic_set(&server->calling, 0);
+	smp_mb__after_atomic();
+	napi_schedule(&server->napi);
+}
+
+/* A call must not be queued twice, and its own lock does not see to that (kernel/smp.c). */
+static bool call_home(struct nettap_server *server, int home)
+{
+	if (atomic_xchg(&server->calling, 1))
+		return true;
+	if (!smp_call_function_single_async(home, &server->call))
+		return true;
+	atomic_set(&server->calling, 0);
+	return false;
 }
 
 static enum hrtimer_restart server_timer(struct hrtimer *timer)
@@ -585,7 +649,9 @@ struct nettap_server *nettap_server_new(nettap_poll_fn poll)
 	}
 	server->poll = poll;
 	init_waitqueue_head(&server->sleepers);
-	hrtimer_setup(&server->timer, server_timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_SOFT);
+	hrtimer_setup(&server->timer, server_timer, CLOCK_MONOTONIC,
+		      HRTIMER_MODE_REL_PINNED_SOFT);
+	INIT_CSD(&server->call, server_called, server);
 	netif_napi_add(server->dummy, &server->napi, server_poll);
 	return server;
 }
@@ -596,12 +662,31 @@ void nettap_server_start(struct nettap_server *server, void *owner)
 	napi_enable(&server->napi);
 }
 
-/* The timer schedules the NAPI and the NAPI arms the timer: cancel it on both sides of the disable. */
+static void nothing(void *unused)
+{
+}
+
+/*
+ * The timer schedules the NAPI and the NAPI arms the timer: cancel it on both sides of the disable.
+ * Calls to a CPU run in their order, so one more to each shows that ours has run.
+ */
 void nettap_server_stop(struct nettap_server *server)
 {
 	hrtimer_cancel(&server->timer);
 	napi_disable(&server->napi);
 	hrtimer_cancel(&server->timer);
+	on_each_cpu(nothing, NULL, 1);
+}
+
+/* No round runs from here on until the next start; who asks for one meanwhile asks in vain. */
+void nettap_server_pause(struct nettap_server *server)
+{
+	napi_disable(&server->napi);
+}
+
+void nettap_server_resume(struct nettap_server *server)
+{
+	napi_enable(&server->napi);
 }
 
 void nettap_server_free(struct nettap_server *server)
@@ -611,11 +696,21 @@ void nettap_server_free(struct nettap_server *server)
 	kfree(server);
 }
 
-/* Bottom halves off, or on: then the poll runs before this returns. */
-void nettap_server_schedule(struct nettap_server *server)
+/*
+ * Rounds stay on one CPU while its timer is armed: packets that left by turns from two would overtake
+ * each other in the backlogs and transmit queues that each CPU has of its own. Elsewhere an ordinary
+ * request trusts the timer, an urgent one interrupts that CPU. Bottom halves off, or on: then a
+ * round here runs before this returns.
+ */
+void nettap_server_schedule(struct nettap_server *server, bool urgent)
 {
+	const int home = READ_ONCE(server->home);
+
 	local_bh_disable();
-	napi_schedule(&server->napi);
+	if (home == smp_processor_id() || !hrtimer_is_queued(&server->timer))
+		napi_schedule(&server->napi);
+	else if (urgent && !call_home(server, home))
+		napi_schedule(&server->napi);
 	local_bh_enable();
 }
 
@@ -627,7 +722,7 @@ bool nettap_server_complete(struct nettap_server *server, int work)
 void nettap_server_arm(struct nettap_server *server, u64 ns)
 {
 	if (!hrtimer_is_queued(&server->timer))
-		hrtimer_start(&server->timer, ns_to_ktime(ns), HRTIMER_MODE_REL_SOFT);
+		hrtimer_start(&server->timer, ns_to_ktime(ns), HRTIMER_MODE_REL_PINNED_SOFT);
 }
 
 /* wq_has_sleeper() has the full barrier that pairs with the sleeper's. */

@@ -80,7 +80,11 @@ impl Description {
                 Way::Received => mbuf::DIR_RECEIVED,
                 Way::Sent => mbuf::DIR_SENT,
             },
-            flags: if p.vlan_present != 0 { mbuf::MBUF_VLAN } else { 0 },
+            flags: if p.vlan_present != 0 {
+                mbuf::MBUF_VLAN
+            } else {
+                0
+            },
             next: mbuf::NO_MBUF,
             ..Header::default()
         }
@@ -183,7 +187,9 @@ impl Skb {
         // SAFETY: Valid by the type invariant and at its stand; the pieces are new packets.
         let list = unsafe { ffi::nettap_skb_segment(self.as_ptr(), way == Way::Received) };
         // The whole is freed here when there are pieces.
-        NonNull::new(list).map(|list| Segments(Some(list))).ok_or(self)
+        NonNull::new(list)
+            .map(|list| Segments(Some(list)))
+            .ok_or(self)
     }
 
     /// Copies `len` bytes of the frame from `offset` into shared memory at `to`.
@@ -247,7 +253,12 @@ impl Skb {
             let at = offset.wrapping_add(done);
             // SAFETY: Valid packet; `old` has room for `n` bytes; the range is checked inside.
             let err = unsafe {
-                ffi::nettap_skb_copy_out(self.as_ptr(), at as i32, old.as_mut_ptr().cast(), n as i32)
+                ffi::nettap_skb_copy_out(
+                    self.as_ptr(),
+                    at as i32,
+                    old.as_mut_ptr().cast(),
+                    n as i32,
+                )
             };
             if err != 0 {
                 return Err(EFAULT);
@@ -284,7 +295,13 @@ impl Skb {
     }
 
     /// Copies shared memory into a new frame.
-    pub(crate) fn fill(&mut self, offset: u32, pages: &SharedPages, from: usize, len: u32) -> Result {
+    pub(crate) fn fill(
+        &mut self,
+        offset: u32,
+        pages: &SharedPages,
+        from: usize,
+        len: u32,
+    ) -> Result {
         let window = pages.window(from, len as usize).ok_or(EFAULT)?;
         // SAFETY: Valid packet made by `new`, all of whose fragments are its own; the window is `len`
         // bytes; the range is checked inside.

@@ -89,8 +89,8 @@ pub struct Cell<W> {
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct Words<W> {
-    /// The position of the side that owns the page: the consumers' position where programs consume,
-    /// the producers' where they produce, the kernel's copy of its own in the read-only page.
+    /// The position of the side that owns the page: the consumers' where it consumes, the producers'
+    /// where it produces. Where the kernel produces it keeps its position to itself.
     pub position: W,
     /// In the read-only page: not 0 when the kernel sleeps and wants the doorbell after a push.
     pub need_wakeup: W,
@@ -498,6 +498,9 @@ impl<W: Word> PrivateProducer<W> {
     }
 }
 
+/// Most cells that one look for an entry steps over.
+const STEPS_MAX: u32 = 64;
+
 /// The kernel's end of a ring that programs fill: dealloc, revert. Its owner serialises it.
 #[derive(Debug)]
 pub struct PrivateConsumer<W> {
@@ -527,11 +530,11 @@ impl<W: Word> PrivateConsumer<W> {
         }
     }
 
-    /// Takes the next entry, stepping over padding; nothing when there is none.
-    ///
-    /// The number of cells stepped over is bounded by the ring's size.
+    /// Takes the next entry, stepping over padding; nothing when there is none, or padding only for
+    /// [`STEPS_MAX`] cells. The caller sees by [`Self::position`] how far it went: programs can write
+    /// padding for ever, so it is work like any other.
     pub fn take(&mut self, cells: &Cells<'_, W>) -> Option<Entry> {
-        for _ in 0..cells.size() {
+        for _ in 0..STEPS_MAX {
             match cells.look(self.position) {
                 Look::Full(entry) => {
                     self.step();

@@ -116,6 +116,39 @@ fn take_apart(peer: &Peer, datagrams: &Datagrams, order: &[Step], tapped: bool) 
     Ok(())
 }
 
+/// How often a tap ends right after its program has given packets back.
+const ENDINGS: u64 = 50;
+
+/// Entries that a program has written before its tap ends count, whether the kernel had looked at them
+/// or not: a dropped packet stays dropped, a reverted one goes before a held one.
+pub(super) fn last_words(peer: &Peer) -> Outcome {
+    let mut checks = Checks::default();
+    let session = Session::ready()?;
+    let datagrams = Datagrams::to(peer)?;
+    let before = session.stats()?.deallocated;
+    for _ in 0..ENDINGS {
+        let tap = session.tap(tap_request(&peer.ifname, TAP_OUTPUT))?;
+        datagrams.send(3)?;
+        let (dropped, reverted) = (tap.receive()?, tap.receive()?);
+        let _held = tap.receive()?;
+        session.mapped()?.dealloc.put(dropped)?;
+        tap.revert.put(reverted)?;
+        drop(tap);
+    }
+    checks.equal(
+        "packets dropped just before the end",
+        session.stats()?.deallocated - before,
+        ENDINGS,
+    );
+    checks.equal(
+        "entries refused",
+        session.stats()?.refused,
+        nettap_uapi::ioctl::Refused::default(),
+    );
+    println!("expect {}", datagrams.sent() - ENDINGS);
+    checks.verdict()
+}
+
 /// A child has the descriptors but not the memory; it shares the session and does not end it.
 pub(super) fn fork(peer: &Peer) -> Outcome {
     let mut checks = Checks::default();

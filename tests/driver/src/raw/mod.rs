@@ -47,6 +47,8 @@ pub(crate) enum Suite {
     Modes(Peer),
     /// A session and its fork.
     Fork(Peer),
+    /// What a program gave back just before its tap ended.
+    LastWords(Peer),
     /// Forged, duplicate and stale entries, scribbled rings.
     Hostile(Peer),
     /// Give super-packets or snapped packets another length, which is refused.
@@ -67,6 +69,7 @@ impl Suite {
             Self::Waiting(peer) => waiting::run(&peer),
             Self::Modes(peer) => modes::run(&peer),
             Self::Fork(peer) => ending::fork(&peer),
+            Self::LastWords(peer) => ending::last_words(&peer),
             Self::Hostile(peer) => hostile::run(&peer),
             Self::Lengths(lengths) => lengths.run(),
             Self::Shapes(peer) => shaped::run(&peer),

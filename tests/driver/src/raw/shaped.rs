@@ -23,7 +23,7 @@ enum Cause {
 type Lie = (&'static str, Cause, fn(&mut Header, u32));
 
 /// What can be wrong with one header; the `u32` is the mbuf's size.
-const LIES: [Lie; 9] = [
+const LIES: [Lie; 10] = [
     ("offset inside the header", Cause::Shape, |header, _| {
         header.offset = 63
     }),
@@ -45,6 +45,15 @@ const LIES: [Lie; 9] = [
         header.csum = CSUM_PARTIAL;
         header.csum_start = 2000;
     }),
+    (
+        "checksum inside the headers",
+        Cause::Offload,
+        |header, _| {
+            header.csum = CSUM_PARTIAL;
+            header.csum_start = 14;
+            header.csum_offset = 2;
+        },
+    ),
     ("checksum state unknown", Cause::Offload, |header, _| {
         header.csum = 77
     }),
