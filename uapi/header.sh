@@ -20,6 +20,7 @@ generate() {
 	raw=$(mktemp)
 	cbindgen --quiet --config cbindgen.toml --output "$raw" src/lib.rs
 	# Links of the Rust documentation lead nowhere in C: [`Map`](super::ioctl::Map) becomes `Map`. C is indented by tabs.
+	# shellcheck disable=SC2016  # backquotes of the documentation
 	sed -E -e 's/\[(`[^`]*`)\](\([^)]*\))?/\1/g' -e 's/^ {8}/\t/' "$raw"
 	rm -f "$raw"
 }

@@ -527,7 +527,8 @@ struct nettap_info {
  *
  * - `EPERM`: the caller lacks `CAP_NET_ADMIN`; whoever maps a region sees every packet in it.
  * - `EBUSY`: this session has mapped already.
- * - `EINVAL`: `prealloc` is more than the region has, `ring_cells` is no power of two in range.
+ * - `EINVAL`: `prealloc` is more than the region has or the alloc ring could hold, `ring_cells` is no
+ *   power of two in range.
  * - `ENOBUFS`: the locked-memory limit (`ulimit -l`) would be exceeded.
  * - `ENOMEM`: no memory for region or rings, or fewer than `prealloc` mbufs are free.
  */
@@ -591,7 +592,7 @@ struct nettap_map {
  * - `ETIMEDOUT`: the time passed first.
  * - `EINTR`: a signal came first.
  * - `ENXIO`: nothing is mapped.
- * - `EINVAL`: `n` is more than the alloc ring can hold.
+ * - `EINVAL`: `n` is more than the alloc ring has free cells.
  * - `ENODEV`: `n` is zero and the session has no tap that could bring a packet.
  */
 struct nettap_pull {
@@ -616,9 +617,10 @@ struct nettap_pull {
  * tap's revert ring, or all of them if there are fewer. `n` zero is the doorbell: serve, do not
  * wait. With `tap` -1: takes everything from the dealloc ring.
  *
- * - `ETIMEDOUT`, `EINTR`, `ENXIO`: as for `Pull`.
+ * - `ETIMEDOUT`, `EINTR`: as for `Pull`.
+ * - `ENXIO`: nothing is mapped, with `tap` -1.
  * - `EBADF`: `tap` is no descriptor of a tap of this session.
- * - `ENODEV`: the tap has ended.
+ * - `ENODEV`: the tap had ended before. One that ends during the wait ends the wait.
  */
 struct nettap_push {
 	/**
@@ -647,7 +649,9 @@ struct nettap_push {
  * - `EBUSY`: a tap that this one cannot stand beside is open on the interface.
  * - `ENOSPC`: the session has as many taps as it may.
  * - `ENOBUFS`, `ENOMEM`: as for `Map`.
- * - `EOPNOTSUPP`: a policy of a later version.
+ * - `EOPNOTSUPP`: frames of the interface have no Ethernet header.
+ * - `EBADF`: `netns` is no descriptor. `EMFILE`, `ENFILE`: no descriptor is left for the tap.
+ * - `E2BIG`: netfilter takes no more hooks on the interface (1024).
  */
 struct nettap_tap {
 	/**
@@ -743,7 +747,7 @@ struct nettap_untap {
 /**
  * Copies records of one kind, in ascending order of their ids.
  *
- * The kernel writes records of `record_size` bytes: what its records have beyond that is left out,
+ * The kernel writes records of `record_size` bytes, 8 to 4096: what its records have beyond that is left out,
  * what the program knows beyond that is zero.
  */
 struct nettap_query {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only WITH Linux-syscall-note) OR MIT
 
-//! Requests on `/dev/nettap` and on tap descriptors.
+//! Requests on `/dev/nettap`. Tap descriptors take none: they are waited on, and closed.
 //!
 //! Patent names: [`MAP`] is `mbuf_map`, [`UNMAP`] `mbuf_unmap`, [`PULL`] `mbuf_pull`, [`PUSH`]
 //! `mbuf_push`, [`TAP`] `interface_tap`, [`UNTAP`] `interface_untap`. Requests return 0, or -1 with
@@ -69,7 +69,8 @@ pub struct Info {
 ///
 /// - `EPERM`: the caller lacks `CAP_NET_ADMIN`; whoever maps a region sees every packet in it.
 /// - `EBUSY`: this session has mapped already.
-/// - `EINVAL`: `prealloc` is more than the region has, `ring_cells` is no power of two in range.
+/// - `EINVAL`: `prealloc` is more than the region has or the alloc ring could hold, `ring_cells` is no
+///   power of two in range.
 /// - `ENOBUFS`: the locked-memory limit (`ulimit -l`) would be exceeded.
 /// - `ENOMEM`: no memory for region or rings, or fewer than `prealloc` mbufs are free.
 #[repr(C)]
@@ -109,7 +110,7 @@ pub struct Map {
 /// - `ETIMEDOUT`: the time passed first.
 /// - `EINTR`: a signal came first.
 /// - `ENXIO`: nothing is mapped.
-/// - `EINVAL`: `n` is more than the alloc ring can hold.
+/// - `EINVAL`: `n` is more than the alloc ring has free cells.
 /// - `ENODEV`: `n` is zero and the session has no tap that could bring a packet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -128,9 +129,10 @@ pub struct Pull {
 /// tap's revert ring, or all of them if there are fewer. `n` zero is the doorbell: serve, do not
 /// wait. With `tap` -1: takes everything from the dealloc ring.
 ///
-/// - `ETIMEDOUT`, `EINTR`, `ENXIO`: as for [`Pull`].
+/// - `ETIMEDOUT`, `EINTR`: as for [`Pull`].
+/// - `ENXIO`: nothing is mapped, with `tap` -1.
 /// - `EBADF`: `tap` is no descriptor of a tap of this session.
-/// - `ENODEV`: the tap has ended.
+/// - `ENODEV`: the tap had ended before. One that ends during the wait ends the wait.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Push {
@@ -153,7 +155,9 @@ pub struct Push {
 /// - `EBUSY`: a tap that this one cannot stand beside is open on the interface.
 /// - `ENOSPC`: the session has as many taps as it may.
 /// - `ENOBUFS`, `ENOMEM`: as for [`Map`].
-/// - `EOPNOTSUPP`: a policy of a later version.
+/// - `EOPNOTSUPP`: frames of the interface have no Ethernet header.
+/// - `EBADF`: `netns` is no descriptor. `EMFILE`, `ENFILE`: no descriptor is left for the tap.
+/// - `E2BIG`: netfilter takes no more hooks on the interface (1024).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Tap {
@@ -220,7 +224,7 @@ pub const QUERY_ENDED: u32 = 4;
 
 /// Copies records of one kind, in ascending order of their ids.
 ///
-/// The kernel writes records of `record_size` bytes: what its records have beyond that is left out,
+/// The kernel writes records of `record_size` bytes, 8 to 4096: what its records have beyond that is left out,
 /// what the program knows beyond that is zero.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -294,7 +298,9 @@ pub struct SessionStats {
 /// Entries of dealloc and revert rings that named nothing the sender may give: each is counted here
 /// and changes nothing else.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct Refused {
     /// The index is outside the region.
     pub index: u64,

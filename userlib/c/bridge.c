@@ -6,9 +6,13 @@
  *                                What is for the host stays, what is for all is copied to it (if
  *                                it fits an mbuf), and what it sends leaves where it wants.
  */
+#include <net/if.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "libnettap.h"
 
@@ -28,17 +32,17 @@ static int check(const char *what, int result)
 static int open_side(struct side *side, const char *name, int host)
 {
 	struct end *in = &side->in, *out = &side->out;
-	unsigned char *a = side->address;
-	char path[64];
-	FILE *file;
+	struct ifreq request = {0};
+	int any = socket(AF_INET, SOCK_DGRAM, 0), asked;
 
 	in->fd = interface_tap(name, host ? TAP_INPUT : TAP_BYPASS, NULL, &in->detour, &in->revert);
 	out->fd = host ? interface_tap(name, TAP_OUTPUT, NULL, &out->detour, &out->revert) : 0;
-	snprintf(path, sizeof(path), "/sys/class/net/%s/address", name);
-	file = fopen(path, "r");
-	if (!file || fscanf(file, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", a, a+1, a+2, a+3, a+4, a+5) != 6)
-		return check(path, -ENODEV);
-	fclose(file);
+	snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+	asked = ioctl(any, SIOCGIFHWADDR, &request);
+	close(any);
+	if (asked < 0)
+		return check(name, -ENODEV);
+	memcpy(side->address, request.ifr_hwaddr.sa_data, sizeof(side->address));
 	return check(name, in->fd) || check(name, out->fd);
 }
 

@@ -16,7 +16,8 @@ int main(int argc, char **argv)
 		if (n == 0 && mbuf_pull(0, 0) < 0)      /* nothing there: sleep; a signal ends */
 			break;
 		while ((done += nt_enqueue_burst_same(revert, packets + done, n - done)) < n)
-			mbuf_push(tap, 1);              /* full: wait for room */
+			if (mbuf_push(tap, 1) < 0)      /* full: wait for room */
+				return 1;
 	}
 	return tap < 0;
 }

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use common::{Common, Failure, Run};
 use ipv4::{Network, Packet, Side};
-use nettap::{Mbuf, Mode};
+use nettap::{Csum, Mbuf, Mode};
 
 /// Translates the addresses of an inside network to the box's own
 #[derive(Debug, Parser)]
@@ -81,11 +81,11 @@ impl Nat {
         if !self.network.contains(source) {
             return true;
         }
-        let Some(packet) = Packet::parse(mbuf) else {
+        let Some(packet) = Packet::parse(mbuf.bytes()) else {
             return false;
         };
         let port = self.port(source, packet.port(Side::Source));
-        packet.rewrite(mbuf, Side::Source, self.address, port);
+        rewrite(mbuf, packet, Side::Source, (self.address, port));
         true
     }
 
@@ -94,13 +94,18 @@ impl Nat {
         if ipv4::address(mbuf.bytes(), Side::Destination) != Some(self.address) {
             return;
         }
-        let Some(packet) = Packet::parse(mbuf) else {
+        let Some(packet) = Packet::parse(mbuf.bytes()) else {
             return;
         };
-        if let Some((address, port)) = self.inside.get(&packet.port(Side::Destination)) {
-            packet.rewrite(mbuf, Side::Destination, *address, *port);
+        if let Some(to) = self.inside.get(&packet.port(Side::Destination)) {
+            rewrite(mbuf, packet, Side::Destination, *to);
         }
     }
+}
+
+fn rewrite(mbuf: &mut Mbuf, packet: Packet, side: Side, to: (Ipv4Addr, u16)) {
+    let partial = matches!(mbuf.meta().csum, Csum::Partial { .. });
+    packet.rewrite(mbuf.bytes_mut(), partial, side, to);
 }
 
 /// The program.

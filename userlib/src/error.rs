@@ -100,7 +100,7 @@ fn advice(request: &str, errno: Errno) -> Option<&'static str> {
         ("open", Errno::ENOENT | Errno::ENXIO | Errno::ENODEV) => {
             "load the module: insmod nettap.ko"
         }
-        ("open", Errno::EACCES) => "run as root, or join the group that owns the device (nettap)",
+        ("open", Errno::EACCES) => "run as root, or give the device to a group of yours (chgrp) and CAP_NET_ADMIN to the program",
         (_, Errno::EPERM | Errno::EACCES) => {
             "run as root, or with CAP_NET_ADMIN over the interface's network namespace"
         }

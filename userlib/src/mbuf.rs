@@ -26,7 +26,7 @@
 //! # What it costs
 //!
 //! Each mbuf holds a reference to its session, so that it may outlive the tap and the [`Session`]
-//! handle: two uncontended atomic additions, together some 10 ns a packet on current machines, and a
+//! handle: two uncontended atomic additions a packet, and a
 //! cache line that moves when mbufs are dropped on another thread. Header and bytes are not touched
 //! until the program asks; echoing a packet reads neither.
 //!

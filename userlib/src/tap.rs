@@ -248,7 +248,10 @@ impl Tap {
             }
         }
         mbufs.drain(..gone).for_each(Mbuf::given);
-        self.after_push();
+        // Nothing given is no reason to wake a kernel that sleeps.
+        if gone > 0 {
+            self.after_push();
+        }
         if strange && gone == 0 {
             return Err(Error::OtherSession);
         }

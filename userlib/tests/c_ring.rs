@@ -23,7 +23,7 @@ const CELLS: u32 = 16;
 const MBUFS: u32 = 64;
 const SIZE: u32 = 512;
 const SIDE: usize = 65536;
-const PACKETS: u32 = 100_000;
+const PACKETS: u32 = 20_000;
 /// 1000 positions before the counters wrap; a multiple of the cells.
 const START: u32 = u32::MAX - 1007;
 

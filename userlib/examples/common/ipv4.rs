@@ -11,8 +11,6 @@ use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::str::FromStr;
 
-use nettap::{Csum, Mbuf};
-
 const ETHERNET: usize = 14;
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -78,8 +76,7 @@ pub(crate) struct Packet {
 
 impl Packet {
     /// The parts; nothing for what has no ports that could be translated.
-    pub(crate) fn parse(mbuf: &Mbuf) -> Option<Self> {
-        let bytes = mbuf.bytes();
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let header = usize::from(bytes.get(ETHERNET)? & 0xf) * 4;
         let fragment_offset = word(bytes, ETHERNET + 6)? & 0x1fff;
         let protocol = *bytes.get(ETHERNET + 9)?;
@@ -106,10 +103,15 @@ impl Packet {
         (self.protocol, self.values[side as usize])
     }
 
-    /// Writes address and port of one side, and corrects the checksums.
-    pub(crate) fn rewrite(&self, mbuf: &mut Mbuf, side: Side, address: Ipv4Addr, port: u16) {
-        let partial = matches!(mbuf.meta().csum, Csum::Partial { .. });
-        let bytes = mbuf.bytes_mut();
+    /// Writes address and port of one side, and corrects the checksums. `partial`: the transport
+    /// checksum is still to be computed.
+    pub(crate) fn rewrite(
+        &self,
+        bytes: &mut [u8],
+        partial: bool,
+        side: Side,
+        (address, port): (Ipv4Addr, u16),
+    ) {
         let [a, b, c, d] = address.octets();
         let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
         let at = side.address().start;

@@ -23,7 +23,7 @@ pub(crate) type Failure = Box<dyn Error>;
 /// Most packets taken at once.
 const BATCH: usize = 64;
 /// Longest sleep: a signal that comes just before it is noticed after it.
-const SLICE: Duration = Duration::from_millis(100);
+const SLICE: Duration = Duration::from_secs(1);
 
 /// How to wait for packets.
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -191,6 +191,10 @@ fn a_sleeping_kernel_is_woken_by_one_doorbell() {
     );
     drop(second);
     assert_eq!(kernel.state().doorbells, 2);
+
+    let before = session.system_calls();
+    assert_eq!(tap.revert_batch(&mut Vec::new()), Ok(0));
+    assert_eq!(session.system_calls(), before, "nothing wakes nobody");
     kernel.sleep(false);
     assert_eq!(kernel.tally(), (1, 1, 0));
 }
