@@ -46,7 +46,7 @@ header: ## uapi/include/nettap.h, from the Rust definitions
 kernel-tree: ## a prepared tree for KERNEL, and where it is
 	@echo "$$(qemu/kernel.sh)/tree"
 
-install: module user ## into this machine: module for its running kernel (needs root and KDIR), tapctl, library, header
+install: module user ## into this machine: module for KERNEL or KDIR, tapctl, library, headers (root)
 	@qemu/install.sh
 
 clean: ## removes build/

@@ -14,10 +14,13 @@ main() {
 	ko=$("$NETTAP/qemu/module.sh")
 	release=$(basename "$(dirname "$ko")")
 	install -Dm644 "$ko" "$DESTDIR/lib/modules/$release/updates/nettap.ko"
-	[[ $DESTDIR ]] || depmod "$release"
 	install -Dm755 "$built/tapctl" "$DESTDIR$PREFIX/bin/tapctl"
 	install -Dm644 -t "$DESTDIR$PREFIX/lib" "$built/libnettap.so"
 	install -Dm644 -t "$DESTDIR$PREFIX/include" "$NETTAP/uapi/include/nettap.h" "$NETTAP"/userlib/include/*.h
+	if [[ ! $DESTDIR ]]; then
+		depmod "$release"
+		ldconfig
+	fi
 	say "installed nettap.ko for $release and tapctl below ${DESTDIR}$PREFIX; load it with: modprobe nettap"
 }
 

@@ -29,15 +29,40 @@ tally() {
 layer() {
 	local name=$1 log=$NETTAP/build/test/$1.log status=0 start=$SECONDS
 	shift
-	mkdir -p "$NETTAP/build/test"
 	echo "=== $name"
 	bound "$@" 2>&1 | tee "$log" || status=$?
-	tally "$log" "$status"
+	closes "$name" "$status" $((SECONDS - start))
+}
+
+closes() {
+	local name=$1 status=$2 took=$3
+	tally "$NETTAP/build/test/$name.log" "$status"
 	if ((status)); then
 		failures+=("$name (build/test/$name.log)")
-		echo "=== $name FAILED with $status after $((SECONDS - start)) s"
+		echo "=== $name FAILED with $status after $took s"
 	else
-		echo "=== $name done in $((SECONDS - start)) s"
+		echo "=== $name done in $took s"
+	fi
+}
+
+# guests KERNEL: the tests of the module, shared out to two guests where there are processors for it. The first one's
+# output is shown as it comes, the other's when both have ended.
+guests() {
+	local parts=$(($(nproc) > 1 ? 2 : 1)) log status start=$SECONDS
+	local command=("$NETTAP/qemu/run.sh" --kernel "$1" --timeout "${TIMEOUT:-3000}")
+	local other=''
+	if ((parts > 1)); then
+		log=$NETTAP/build/test/guest-2.log
+		bound "${command[@]}" --out build/test/guest-2 -- tests/run.sh --part 2/2 >"$log" 2>&1 &
+		other=$!
+	fi
+	layer guest-1 "${command[@]}" --out build/test/guest-1 -- tests/run.sh --part "1/$parts"
+	if [[ $other ]]; then
+		status=0
+		wait "$other" || status=$?
+		echo "=== guest-2"
+		cat "$log"
+		closes guest-2 "$status" $((SECONDS - start))
 	fi
 }
 
@@ -53,6 +78,7 @@ readonly LOADS='set -e
 main() {
 	local kernel enter=$NETTAP/qemu/enter.sh run=$NETTAP/qemu/run.sh
 	cd "$NETTAP"
+	mkdir -p build/test
 	unset KDIR KERNEL
 	read -ra kernels <<<"${KERNELS:-7.3 7.2}"
 	for kernel in "${kernels[@]}"; do
@@ -62,7 +88,7 @@ main() {
 	layer lint "$enter" tests/lint.sh
 	layer host "$enter" cargo test --workspace
 	layer abi "$enter" tests/abi/run.sh
-	layer guest "$run" --kernel "${kernels[0]}" --timeout "${TIMEOUT:-3000}" --out build/test/guest -- tests/run.sh
+	guests "${kernels[0]}"
 	for kernel in "${kernels[@]:1}"; do
 		layer "loads-$kernel" "$run" --kernel "$kernel" -- bash -c "$LOADS"
 	done

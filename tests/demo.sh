@@ -63,8 +63,8 @@ balanced() {
 firewall() {
 	ns box nft -f - <<-END
 		table inet demo {
-			chain input { type filter hook input priority 0; tcp dport 80 counter; udp dport 9 drop }
-			chain forward { type filter hook forward priority 0; counter }
+			chain input { type filter hook input priority 0; tcp dport 80 counter; udp dport 9 drop; }
+			chain forward { type filter hook forward priority 0; counter; }
 		}
 	END
 }
@@ -74,7 +74,7 @@ through_echo() {
 	road
 	web box 10.1.0.1
 	firewall
-	cp "$WORK/data" "$WORK/www/data"
+	ln -f "$WORK/data" "$WORK/www/data"
 	tapped echo box echo --mode input,output --ring 1024 b0
 	fetch client http://10.1.0.1/data "$WORK/down"
 	same "$WORK/data" "$WORK/down"
@@ -103,7 +103,7 @@ killed() {
 	local had
 	road
 	web box 10.1.0.1
-	ln -f "$WORK/data" "$WORK/www/data" 2>/dev/null || cp "$WORK/data" "$WORK/www/data"
+	ln -f "$WORK/data" "$WORK/www/data"
 	tapped echo box echo --mode input,output --ring 1024 b0
 	start curl client curl -sS --max-time 120 -o "$WORK/down" http://10.1.0.1/data
 	reaches b0 output detoured.packets -gt 50
@@ -130,7 +130,7 @@ bridged() {
 	ip -n server address add 10.1.0.9/24 dev s0
 	ip -n client neighbour flush dev c0 nud permanent
 	web server 10.1.0.9
-	cp "$WORK/data" "$WORK/www/data"
+	ln -f "$WORK/data" "$WORK/www/data"
 	tapped bridge box bridge --ring 1024 b0 b1
 	pings client 10.1.0.9 20
 	shown "20 pings across the bridge"
@@ -138,7 +138,7 @@ bridged() {
 	same "$WORK/data" "$WORK/down"
 	shown "$MEGABYTES MB by HTTP across it, SHA-256 equal"
 	lost client 10.1.0.1
-	expect "packets of the host turned away" "$(count b0 bypass dropped.cut_off)" -ge 0
+	expect "packets of the host turned away" "$(count b0 bypass dropped.cut_off)" -gt 0
 	shown "the box's own stack is cut off: it answers no ping"
 	quiet b0 bypass
 	quiet b1 bypass
@@ -179,7 +179,7 @@ counted() {
 	local from to before after
 	pair
 	tapped relay box ntdrive relay --tap b0:input --ring-cells 4096 --only 7000 --wait poll --count-calls-from 100
-	receiver recv box 10.1.0.1:7000 --count 5000
+	receiver recv box 10.1.0.1:7000 --count 5000 --seconds 60
 	start sender client ntdrive udp-send 10.1.0.1:7000 --count 5000 --gap 100
 	reaches b0 input ended.reverted -ge 100
 	from=$(count b0 input ended.reverted) before=$(session calls)

@@ -20,7 +20,7 @@ tapped relay box ntdrive relay --tap b0:input --tap b0:output
 refuses "rmmod with taps open" rmmod nettap
 ns client ping -q -n -c 200 -i 0.005 10.1.0.1 >"$WORK/ping.log" &
 ping=$!
-for _ in {1..20}; do refuses "rmmod under traffic" rmmod -f nettap; done
+for _ in {1..20}; do refuses "rmmod under traffic" rmmod nettap; done
 wait $ping || fail "pings were lost: $(tail -n 2 "$WORK/ping.log")"
 stop relay
 

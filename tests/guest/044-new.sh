@@ -43,10 +43,10 @@ ns box ethtool -K b0 tx on >/dev/null
 
 part "a mark of the program's is the firewall's to see"
 ns box nft -f - <<-END
-	table inet t { chain c { type filter hook input priority 0; meta mark 42 counter } }
+	table inet t { chain c { type filter hook input priority 0; meta mark 42 counter; }; }
 END
 made input 10 --mark 42
-ns box nft list table inet t | grep -q 'counter packets 10 ' || fail "nftables saw no mark: $(ns box nft list table inet t)"
+ns box nft list table inet t | grep 'counter packets 10 ' >/dev/null || fail "nftables saw no mark: $(ns box nft list table inet t)"
 
 part "a tag beside the bytes leaves with the packet"
 ip -n client link add link c0 name c0.7 up type vlan id 7

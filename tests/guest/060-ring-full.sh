@@ -41,6 +41,11 @@ noise "$WORK/data" 2
 tapped relay box ntdrive relay --tap b0:input --tap b0:output --ring-cells 16
 tcp_sink sink box 8000 "$WORK/there"
 kill -STOP "${PIDS[relay]}"
+# What is in the rings when they are full waits for the program; the connection must not be among it.
+datagrams client 10.1.0.1:9 --count 40
+datagrams box 10.1.0.2:9 --count 40 --tolerant
+counts b0 input passed.ring -gt 0
+counts b0 output passed.ring -gt 0
 tcp_send client "$WORK/data" 10.1.0.1 8000
 kill -CONT "${PIDS[relay]}"
 finish sink

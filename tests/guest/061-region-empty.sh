@@ -12,10 +12,10 @@ rmmod nettap
 insmod "$NETTAP_MODULE" mbufs=256
 expect "mbufs of the region" "$(region mbufs)" = 256
 
-# exhaust POLICY: 500 datagrams are held until no mbuf is left.
+# exhaust POLICY COUNTER OPTION…: 500 datagrams are held until no mbuf is left.
 exhaust() {
 	tapped relay box ntdrive relay --tap b0:input --ring-cells 512 --prealloc 16 --do hold --only 7000 --on-full "$1"
-	receiver recv box 10.1.0.1:7000 --count 500 --unordered --some --idle 2
+	receiver recv box 10.1.0.1:7000 --count 500 --unordered --seconds 60 "${@:3}"
 	datagrams client 10.1.0.1:7000 --count 500 --gap 50
 	reaches b0 input "$2.mbufs" -gt 0
 	detoured=$(count b0 input detoured.packets)
@@ -39,7 +39,7 @@ expect "map with 16 mbufs" "$(ntdrive raw try-map)" = ok
 stop relay
 
 part drop
-exhaust drop dropped
+exhaust drop dropped --some --idle 5
 release relay
 finish recv
 expect "arrived" "$(got recv unique)" -eq "$detoured"

@@ -16,9 +16,10 @@ tcp_sink up client 8001 "$WORK/up"
 tapped echo box echo --mode input,output --ring 1024 b0
 start send_down client socat -u "OPEN:$WORK/data" TCP:10.1.0.1:8000
 start send_up box socat -u "OPEN:$WORK/data" TCP:10.1.0.2:8001
+under_way() { test_count b0 input detoured.packets -gt 100 || { has_ended send_down && has_ended send_up; }; }
 kills=0
 for _ in 1 2 3 4 5; do
-	reaches b0 input detoured.packets -gt 100
+	await "packets of the transfers, or their end" under_way
 	is_running send_down || is_running send_up || break
 	kill_hard echo
 	kills=$((kills + 1))

@@ -10,21 +10,21 @@
 pair
 ns box nft -f - <<-END
 	table inet t {
-		chain prerouting { type filter hook prerouting priority 0; udp dport 7000 counter }
-		chain input { type filter hook input priority 0; udp dport 7000 counter }
-		chain output { type filter hook output priority 0; udp dport 7000 counter }
-		chain postrouting { type filter hook postrouting priority 0; udp dport 7000 counter }
+		chain prerouting { type filter hook prerouting priority 0; udp dport 7000 counter; }
+		chain input { type filter hook input priority 0; udp dport 7000 counter; }
+		chain output { type filter hook output priority 0; udp dport 7000 counter; }
+		chain postrouting { type filter hook postrouting priority 0; udp dport 7000 counter; }
 	}
 	table netdev n {
-		chain ingress { type filter hook ingress device b0 priority 0; udp dport 7000 counter; udp dport 7009 drop }
-		chain egress { type filter hook egress device b0 priority 0; udp dport 7000 counter }
+		chain ingress { type filter hook ingress device b0 priority 0; udp dport 7000 counter; udp dport 7009 drop; }
+		chain egress { type filter hook egress device b0 priority 0; udp dport 7000 counter; }
 	}
 END
 ns box tc qdisc add dev b0 clsact
 for way in ingress egress; do
 	ns box tc filter add dev b0 $way protocol ip flower ip_proto udp dst_port 7000 action pass
 done
-start dump box tcpdump -i b0 -n -U --immediate-mode -w "$WORK/box.pcap" udp dst port 7000
+start dump box tcpdump -B 16384 -i b0 -n -U --immediate-mode -w "$WORK/box.pcap" udp dst port 7000
 await "tcpdump listens" said dump 'listening on'
 
 tapped relay box ntdrive relay --tap b0:input --tap b0:output
@@ -48,7 +48,7 @@ done
 part tcpdump
 kill -INT "${PIDS[dump]}"
 finish dump
-expect "packets in the capture" "$(tcpdump -r "$WORK/box.pcap" -n 2>/dev/null | wc -l)" -eq 400
+expect "packets in the capture" "$(tcpdump -B 16384 -r "$WORK/box.pcap" -n 2>/dev/null | wc -l)" -eq 400
 
 part "dropped before the tap"
 before=$(count b0 input detoured.packets)

@@ -12,7 +12,7 @@ relay=(ntdrive relay --tap b0:input --ring-cells 4096 --only 7000 --wait poll)
 
 part "the library and the kernel count"
 tapped relay box "${relay[@]}" --count-calls-from 100
-receiver recv box 10.1.0.1:7000 --count 5000
+receiver recv box 10.1.0.1:7000 --count 5000 --seconds 60
 start sender client ntdrive udp-send 10.1.0.1:7000 --count 5000 --gap 100
 reaches b0 input ended.reverted -ge 100
 from=$(count b0 input ended.reverted) before=$(session calls)
@@ -28,7 +28,7 @@ expect "calls that the library counted" "$(got relay calls)" -eq 0
 
 part "strace counts"
 tapped relay box "${relay[@]}"
-receiver recv box 10.1.0.1:7000 --count 4000
+receiver recv box 10.1.0.1:7000 --count 4000 --seconds 60
 start sender client ntdrive udp-send 10.1.0.1:7000 --count 4000 --gap 100
 reaches b0 input ended.reverted -ge 100
 timeout -s INT 60 strace -f -c -S calls -U name,calls -o "$WORK/strace.txt" -p "${PIDS[relay]}" 2>"$WORK/strace.log" &

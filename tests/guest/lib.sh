@@ -250,6 +250,8 @@ road() {
 	wire box b1 "$MAC_B1" server s0 "$MAC_S0"
 	address box b1 10.2.0.1/24
 	address server s0 10.2.0.2/24
+	neighbour box b1 10.2.0.2 "$MAC_S0"
+	neighbour server s0 10.2.0.1 "$MAC_B1"
 	ip -n client route add default via 10.1.0.1
 	ip -n server route add default via 10.2.0.1
 	ns box sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'

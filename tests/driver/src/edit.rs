@@ -228,7 +228,7 @@ fn lengths(mbuf: &mut Mbuf, layout: &Layout) {
     put(layout.network + 10, 0);
     let sum = Sum16BitWords::new().add_slice(&bytes[layout.network..layout.transport]);
     bytes[layout.network + 10..layout.network + 12]
-        .copy_from_slice(&sum.ones_complement().to_be_bytes());
+        .copy_from_slice(&sum.ones_complement().to_ne_bytes());
 }
 
 /// Puts the transport checksum right: what the interface expects where it is left to the interface,
@@ -243,7 +243,7 @@ fn checksum(mbuf: &mut Mbuf, layout: &Layout, full: bool) {
     }
     if matches!(meta.csum, Csum::Partial { .. }) && !full {
         let sum = !layout.pseudo_header(mbuf.bytes(), length).ones_complement();
-        mbuf.bytes_mut()[place..place + 2].copy_from_slice(&sum.to_be_bytes());
+        mbuf.bytes_mut()[place..place + 2].copy_from_slice(&sum.to_ne_bytes());
         return;
     }
     mbuf.bytes_mut()[place..place + 2].fill(0);
@@ -253,7 +253,7 @@ fn checksum(mbuf: &mut Mbuf, layout: &Layout, full: bool) {
         .pseudo_header(&whole, length)
         .add_slice(&whole[layout.transport..]);
     let sum = sum.to_ones_complement_with_no_zero();
-    mbuf.bytes_mut()[place..place + 2].copy_from_slice(&sum.to_be_bytes());
+    mbuf.bytes_mut()[place..place + 2].copy_from_slice(&sum.to_ne_bytes());
     mbuf.set_csum_none();
 }
 
@@ -265,7 +265,7 @@ pub(crate) fn leave_checksum(frame: &mut [u8]) -> Result<(u16, u16)> {
     let sum = !layout
         .pseudo_header(frame, frame.len() - layout.transport)
         .ones_complement();
-    frame[place..place + 2].copy_from_slice(&sum.to_be_bytes());
+    frame[place..place + 2].copy_from_slice(&sum.to_ne_bytes());
     Ok((
         u16::try_from(layout.transport)?,
         u16::try_from(place - layout.transport)?,

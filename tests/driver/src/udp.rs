@@ -6,7 +6,7 @@ use crate::payload::{numbered, Tally};
 use crate::Outcome;
 use anyhow::{bail, Context, Result};
 use clap::Args;
-use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce, sockopt::SndBufForce};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -52,6 +52,9 @@ impl Send {
             [0u16; 8].into()
         };
         let socket = UdpSocket::bind((from, self.port)).context("bind")?;
+        // Over a veth link a packet counts as the sender's until it has arrived, so packets that a
+        // program holds are in its buffer.
+        setsockopt(&socket, SndBufForce, &(16 << 20)).context("SO_SNDBUFFORCE")?;
         if let Some(via) = self.via {
             socket2::SockRef::from(&socket)
                 .set_multicast_if_v4(&via)
@@ -96,7 +99,7 @@ pub(crate) struct Recv {
     /// Seconds to wait for them.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// Stop when nothing has come for this many seconds.
+    /// Stop when something has come, and then nothing for this many seconds.
     #[arg(long)]
     idle: Option<f64>,
     /// Seconds to listen for what should not come, once all is there.
@@ -125,7 +128,10 @@ impl Recv {
         let mut came = 0;
         let mut buffer = vec![0u8; 65536];
         while came < self.count {
-            let quiet = self.idle.map_or(deadline, |idle| deadline.min(after(idle)));
+            let quiet = match self.idle {
+                Some(idle) if tally.unique() > 0 => deadline.min(after(idle)),
+                _ => deadline,
+            };
             let Some(bytes) = receive(&socket, &mut buffer, quiet)? else {
                 break;
             };

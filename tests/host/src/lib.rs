@@ -3,7 +3,7 @@
 //! What the host tests share: a ring in ordinary memory, over any implementation of [`Word`].
 //!
 //! The ring is the very code that the module and the library run. Here it runs over plain atomics
-//! ([`Shared`]) and, in `tests/ring_loom.rs`, over those of the model checker. What the rings look
+//! ([`Shared`]) and, in `tests/loom/`, over those of the model checker. What the rings look
 //! like in mapped pages is the library's and the module's business and not repeated here.
 
 use nettap_uapi::ring::{Cell, Cells, Consumer, Entry, Producer, Word};

@@ -12,6 +12,7 @@ use nettap_uapi::layout::{RingMap, RING_CELLS};
 use nettap_uapi::mbuf::Header;
 use nettap_uapi::ring::{Cell, Cells, Consumer, Entry, Look, Producer, Word, Words};
 use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt::SndBufForce};
 use std::cell::Cell as Counter;
 use std::fs::{File, OpenOptions};
 use std::net::UdpSocket;
@@ -96,15 +97,11 @@ impl Ring {
         } else {
             &self.rw
         };
-        // SAFETY: the pages of the side that fills the ring hold `count` cells from RING_CELLS on, and
+        // SAFETY: the pages reach beyond RING_CELLS.
+        let cells = unsafe { page.as_ptr().add(RING_CELLS as usize) };
+        // SAFETY: from there on the pages of the side that fills the ring hold `count` cells, and they
         // live as long as `self`.
-        unsafe {
-            let cells = page
-                .as_ptr()
-                .add(RING_CELLS as usize)
-                .cast::<Cell<Shared>>();
-            std::slice::from_raw_parts(cells, self.count)
-        }
+        unsafe { std::slice::from_raw_parts(cells.cast::<Cell<Shared>>(), self.count) }
     }
 
     /// The cells as the ring's algorithm sees them.
@@ -493,6 +490,8 @@ impl Datagrams {
     pub(crate) fn to(peer: &Peer) -> Result<Self> {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         socket.connect(peer.to).context("connect")?;
+        // What a program holds of them counts as in this socket's buffer.
+        setsockopt(&socket, SndBufForce, &(16 << 20)).context("SO_SNDBUFFORCE")?;
         Ok(Self {
             socket,
             next: Counter::new(0),
