@@ -342,6 +342,15 @@ impl Region {
         }
     }
 
+    /// Looks through `count` mbufs from `first` on: packets of `may` whose senders have closed their
+    /// sockets no longer keep those, and their namespaces, alive. The caller lets nobody claim them.
+    pub(crate) fn leave_closed(&self, first: u32, count: u32, may: impl Fn(Holder) -> bool) {
+        let slots = self.slots.iter().skip(first as usize).take(count as usize);
+        for slot in slots.filter(|slot| may(slot.word().holder())) {
+            slot.skb.leave_closed();
+        }
+    }
+
     /// How many mbufs each kind of holder has.
     pub(crate) fn census(&self, stats: &mut RegionStats) {
         stats.mbuf_size = self.mbuf_size;

@@ -73,6 +73,10 @@ use crate::uapi::tap::TAPS_MAX;
 const ROUND: usize = 64;
 /// Timed rounds without work, nothing being out, before the server sleeps.
 const PATIENCE: u32 = 16;
+/// A look after held packets comes every so many rounds, a second at the longest α that is the default.
+const TEND_EVERY: u64 = 1024;
+/// Mbufs that one such look is for.
+const TENDED: u32 = 4096;
 /// How often a wait for free mbufs looks again, in microseconds: any session may give some back.
 const LOOK_AGAIN_US: u64 = 1000;
 
@@ -199,6 +203,8 @@ pub(crate) struct State {
     rounds: u64,
     /// The place of the tap whose ring is drained first.
     first: usize,
+    /// Where the next look after held packets begins.
+    tended: u32,
     asleep: bool,
     fruitless: u32,
     alpha: Duration,
@@ -329,6 +335,7 @@ impl Serving {
                         deallocated: 0,
                         rounds: 0,
                         first: 0,
+                        tended: 0,
                         asleep: true,
                         fruitless: PATIENCE,
                         alpha: alpha.0,
@@ -603,6 +610,9 @@ impl State {
     /// One round, the half under the lock: at most `budget` entries.
     fn round(&mut self, id: u32, pid: u32, budget: usize, outbox: &mut Outbox) -> usize {
         bump(&mut self.rounds, 1);
+        if self.rounds % TEND_EVERY == 0 {
+            self.tend();
+        }
         let mut work = 0usize;
         // What is given back makes room, so a part of the round is for it; of the taps each has its
         // turn to be first.
@@ -620,6 +630,19 @@ impl State {
             work = work.saturating_add(refilled as usize).min(budget);
         }
         work
+    }
+
+    /// Packets that are held for long let go of sockets that have been closed.
+    fn tend(&mut self) {
+        let Some(supply) = &self.supply else { return };
+        let detoured = |holder| match holder {
+            Holder::Detoured(tap) => self.place_of(tap).is_some(),
+            _ => false,
+        };
+        let region = &supply.region;
+        region.leave_closed(self.tended, TENDED, detoured);
+        let next = self.tended.wrapping_add(TENDED);
+        self.tended = if next < region.mbufs() { next } else { 0 };
     }
 
     /// Whether a holder is this session: itself, or one of its taps.

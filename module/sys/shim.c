@@ -127,6 +127,18 @@ struct sk_buff *nettap_skb_keep(struct sk_buff *skb)
 	return skb;
 }
 
+/*
+ * A closed socket lives on, and its namespace with it, for as long as a packet counts in its send
+ * buffer: one that is held for long leaves it.
+ */
+void nettap_skb_leave_closed(struct sk_buff *skb)
+{
+	struct sock *sk = skb->sk;
+
+	if (sk && sk_fullsock(sk) && sock_flag(sk, SOCK_DEAD))
+		skb_orphan(skb);
+}
+
 /* Cuts a super-packet; the pieces hang on ->next and stand at the same header as the whole did. */
 struct sk_buff *nettap_skb_segment(struct sk_buff *skb, bool received)
 {

@@ -182,6 +182,12 @@ impl Skb {
         NonNull::new(unsafe { ffi::nettap_skb_keep(self.into_raw()) }).map(Self)
     }
 
+    /// If its sender has closed its socket, no longer counts there.
+    fn leave_closed(&mut self) {
+        // SAFETY: Valid by the type invariant, and ours.
+        unsafe { ffi::nettap_skb_leave_closed(self.as_ptr()) };
+    }
+
     /// Cuts a super-packet into packets of wire size; on failure it comes back whole.
     pub(crate) fn segment(self, way: Way) -> Result<Segments, Self> {
         // SAFETY: Valid by the type invariant and at its stand; the pieces are new packets.
@@ -432,6 +438,15 @@ impl SkbSlot {
         let before = self.0.xchg(skb.into_token(), kernel::sync::atomic::Full);
         // SAFETY: The place holds tokens only, and this one has just been taken out of it.
         drop(unsafe { Skb::from_token(before) });
+    }
+
+    /// If the packet's sender has closed its socket, the packet no longer counts there. Nobody else may
+    /// take or put meanwhile.
+    pub(crate) fn leave_closed(&self) {
+        if let Some(mut skb) = self.take() {
+            skb.leave_closed();
+            self.put(skb);
+        }
     }
 
     /// Takes the packet.

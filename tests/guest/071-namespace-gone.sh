@@ -20,7 +20,9 @@ END
 
 tapped relay elsewhere ntdrive relay --tap b0:input --tap b0:output --netns box --do hold --only 7000 --until-gone
 datagrams client 10.1.0.1:7000 --count 20
+datagrams box 10.1.0.2:7000 --count 20
 reaches b0 input detoured.in_flight -eq 20
+reaches b0 output detoured.in_flight -eq 20
 ip netns del box
 await "the client's end goes with the namespace" gone_from client c0
 finish relay
