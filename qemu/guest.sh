@@ -119,7 +119,8 @@ main() {
 	: >/out/console.log
 	: >/out/virtiofsd.log
 	serve root "$SHARE/tree" --cache always --readonly --no-announce-submounts
-	serve host "$SHARE/host" --cache auto
+	# Whoever works in the guest wants to see what is built meanwhile; tests start the same programs many hundred times.
+	serve host "$SHARE/host" --cache "$([[ $GUEST_INTERACTIVE ]] && echo auto || echo always)"
 	if ! wait_for /run/root.sock || ! wait_for /run/host.sock; then
 		report "$NO_GUEST"
 	fi
