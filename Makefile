@@ -5,13 +5,14 @@
 #   KERNEL=7.2           a series (7.2), a version (7.2.12) or a release (7.2.12+deb13-cloud-amd64); default: the newest
 #   KERNELS="7.3 7.2.11" the kernels that `test` boots: the first runs all tests, the others load the module
 #   KDIR=/some/tree      any prepared kernel tree that has Rust, for `module` and `install`
+#   GUESTS=2             guests that `test` uses side by side; two want four processors
 #   TIMEOUT=600          seconds until a guest is stopped
 #   V=1                  shows the commands and their output
 
 KERNEL ?=
 KDIR ?=
 KERNELS ?= $(or $(KERNEL),7.3) 7.2
-export KERNEL KDIR KERNELS
+export KERNEL KDIR KERNELS GUESTS
 
 ENTER := qemu/enter.sh --
 RUN := qemu/run.sh

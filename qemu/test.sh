@@ -45,10 +45,10 @@ closes() {
 	fi
 }
 
-# guests KERNEL: the tests of the module, shared out to two guests where there are processors for it. The first one's
-# output is shown as it comes, the other's when both have ended.
+# guests KERNEL: the tests of the module, in one guest or, with GUESTS=2, shared out to two: that wants four processors.
+# The first one's output is shown as it comes, the other's when both have ended.
 guests() {
-	local parts=$(($(nproc) > 1 ? 2 : 1)) log status start=$SECONDS
+	local parts=$((${GUESTS:-1} > 1 ? 2 : 1)) log status start=$SECONDS
 	local command=("$NETTAP/qemu/run.sh" --kernel "$1" --timeout "${TIMEOUT:-3000}")
 	local other=''
 	if ((parts > 1)); then
