@@ -22,9 +22,9 @@ use crate::registry::Registry;
 use crate::rings::cells_wanted;
 use crate::rings::Filler;
 use crate::rings::RingPages;
+use crate::round::TapEnd;
 use crate::serve::Serving;
-use crate::serve::Supply;
-use crate::serve::TapEnd;
+use crate::supply::Supply;
 use crate::sys::chardev::Vma;
 use crate::sys::hook::Hook;
 use crate::sys::hook::Way;
@@ -183,7 +183,8 @@ impl Session {
         let filled = self.serving.with(|state| {
             state.supply = Some(supply);
             state.tell_asleep();
-            state.fill_to_floor(id, pid)
+            let filled = |supply: &mut Supply| supply.fill_to_floor(id, pid);
+            state.supply.as_mut().is_some_and(filled)
         });
         if !filled {
             let supply = self.serving.with(|state| state.supply.take());

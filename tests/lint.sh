@@ -19,12 +19,15 @@ LEVELS='
 	region:    stats
 	tap:       stats region rings
 	revert:    stats region tap
-	serve:     stats region rings tap revert
+	supply:    region rings
+	outbox:    revert
+	round:     stats region tap revert supply outbox
+	serve:     stats supply outbox round
 	detour:    stats region tap serve
-	reclaim:   stats region rings tap revert serve detour
+	reclaim:   stats region rings tap revert round serve detour
 	registry:  stats region tap serve reclaim
 	tapfile:   tap serve reclaim registry
-	session:   stats region rings tap revert serve detour reclaim registry tapfile
+	session:   stats region rings tap supply round serve detour reclaim registry tapfile
 	control:   stats region rings tap reclaim registry tapfile session
 	device:    registry session control
 '

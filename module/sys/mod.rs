@@ -16,7 +16,7 @@
 //! | `task`    | who calls, locked memory, bottom halves       | no `_bh` guards, no memlock account   |
 //! | `word`    | the ring's words over the kernel's atomics    | (a bridge to uapi)                    |
 //!
-//! The C side is `shim.c`; bindgen reads `shim.h` and nothing else. The names that are not generated
+//! The C side is `shim_*.c`; bindgen reads `shim.h` and nothing else. The names that are not generated
 //! from it resolve to the kernel crate's own bindings, so there is one Rust type per C type.
 
 #![allow(unsafe_code)]

@@ -1,0 +1,446 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! One round of serving, the half under the session's lock: entries are taken from the rings that the
+//! program fills, checked, and turned into packets to be delivered; the alloc ring is filled.
+//!
+//! Whatever a session gives back, by whichever ring, comes through here, one round at a time. Softirq,
+//! or bottom halves off; nothing sleeps.
+
+use core::time::Duration;
+
+use kernel::alloc::KVec;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+use crate::outbox::Outbox;
+use crate::outbox::ROUND;
+use crate::region::Chain;
+use crate::region::Claim;
+use crate::region::Holder;
+use crate::region::Packet;
+use crate::region::Refusal;
+use crate::revert;
+use crate::revert::Outlet;
+use crate::stats::bump;
+use crate::stats::End;
+use crate::stats::RevertCounts;
+use crate::supply::Supply;
+use crate::sys::hook::Way;
+use crate::sys::netdev::Device;
+use crate::sys::word::SharedWord;
+use crate::tap::Tap;
+use crate::uapi::ioctl::Refused;
+use crate::uapi::ioctl::SessionStats;
+use crate::uapi::ioctl::TapStats;
+use crate::uapi::ring::Entry;
+use crate::uapi::ring::PrivateConsumer;
+use crate::uapi::ring::Word;
+use crate::uapi::ring::REVERT_CHANGED;
+use crate::uapi::ring::REVERT_FLAGS;
+use crate::uapi::tap::TAPS_MAX;
+
+/// Timed rounds without work, nothing being out, before the server sleeps.
+const PATIENCE: u32 = 16;
+/// A look after held packets comes every so many rounds, a second at the longest α that is the default.
+const TEND_EVERY: u64 = 1024;
+/// Mbufs that one such look is for.
+const TENDED: u32 = 4096;
+
+/// One tap of the session: its way back, and what ends with it.
+pub(crate) struct TapEnd {
+    pub(crate) tap: Arc<Tap>,
+    pub(crate) device: Arc<Device>,
+    pub(crate) counts: RevertCounts,
+    pub(crate) consumer: PrivateConsumer<SharedWord>,
+}
+
+impl TapEnd {
+    /// The way back of a tap that has just been opened.
+    pub(crate) fn new(tap: Arc<Tap>, device: Arc<Device>) -> Self {
+        Self {
+            tap,
+            device,
+            counts: RevertCounts::default(),
+            consumer: PrivateConsumer::new(),
+        }
+    }
+
+    /// Counts the end of one of this tap's packets and frees its bytes for others.
+    pub(crate) fn ended(&mut self, truesize: u32, end: End) {
+        self.counts.ends.count(end);
+        self.tap.credit(truesize);
+    }
+
+    /// Whether packets of this tap are out. Bottom halves are off.
+    pub(crate) fn is_outstanding(&self) -> bool {
+        self.tap.detoured() != self.counts.ends.all()
+    }
+
+    /// Everything that is known of the tap. Bottom halves are off.
+    pub(crate) fn export(&self) -> TapStats {
+        let mut stats = TapStats::default();
+        self.counts.export(&mut stats);
+        self.tap.export(&mut stats);
+        stats.refused.scribbled = self.consumer.scribbled();
+        stats.in_flight = self
+            .tap
+            .region
+            .count_held(Holder::Detoured(self.tap.label.id));
+        stats
+    }
+}
+
+/// What is behind the session's lock.
+pub(crate) struct State {
+    pub(crate) supply: Option<Supply>,
+    /// A place per tap, so that a tap keeps its number in the mmap offsets.
+    pub(crate) taps: KVec<Option<TapEnd>>,
+    refused: Refused,
+    deallocated: u64,
+    rounds: u64,
+    /// The place of the tap whose ring is drained first.
+    first: usize,
+    /// Where the next look after held packets begins.
+    tended: u32,
+    asleep: bool,
+    fruitless: u32,
+    alpha: Duration,
+}
+
+impl State {
+    /// Of a session that has neither mapped nor tapped.
+    pub(crate) fn new(alpha: Duration) -> Result<Self> {
+        let mut taps = KVec::with_capacity(TAPS_MAX as usize, GFP_KERNEL)?;
+        for _ in 0..TAPS_MAX {
+            taps.push_within_capacity(None)?;
+        }
+        Ok(Self {
+            supply: None,
+            taps,
+            refused: Refused::default(),
+            deallocated: 0,
+            rounds: 0,
+            first: 0,
+            tended: 0,
+            asleep: true,
+            fruitless: PATIENCE,
+            alpha,
+        })
+    }
+
+    /// What the state knows of its session.
+    pub(crate) fn export(&self, id: u32, stats: &mut SessionStats) {
+        let taps = self.taps.iter().flatten();
+        stats.taps = taps.fold(0, |n, _| u32::wrapping_add(n, 1));
+        stats.deallocated = self.deallocated;
+        stats.refused = self.refused;
+        stats.rounds = self.rounds;
+        if let Some(supply) = &self.supply {
+            stats.mapped = 1;
+            stats.prealloc = supply.prealloc;
+            stats.refused.scribbled = supply.scribbled();
+            stats.allocated = supply.region.count_held(Holder::Allocated(id)) as u32;
+        }
+    }
+
+    /// One round, the half under the lock: at most `budget` entries.
+    pub(crate) fn round(&mut self, id: u32, pid: u32, budget: usize, outbox: &mut Outbox) -> usize {
+        bump(&mut self.rounds, 1);
+        if self.rounds % TEND_EVERY == 0 {
+            self.tend();
+        }
+        let mut work = 0usize;
+        // What is given back makes room, so a part of the round is for it; of the taps each has its
+        // turn to be first.
+        work = work.saturating_add(self.drain_dealloc(id, budget.min(ROUND / 4), outbox));
+        self.first = self.first.wrapping_add(1);
+        for turn in 0..TAPS_MAX as usize {
+            let place = self.first.wrapping_add(turn) % TAPS_MAX as usize;
+            let left = budget.saturating_sub(work);
+            work = work.saturating_add(self.drain_revert(id, place, left, outbox));
+        }
+        let left = budget.saturating_sub(work);
+        work = work.saturating_add(self.drain_dealloc(id, left, outbox));
+        if let Some(supply) = &mut self.supply {
+            let refilled = supply.refill(id, pid);
+            work = work.saturating_add(refilled as usize).min(budget);
+        }
+        work
+    }
+
+    /// Packets that are held for long let go of sockets that have been closed.
+    fn tend(&mut self) {
+        let Some(supply) = &self.supply else { return };
+        let detoured = |holder| match holder {
+            Holder::Detoured(tap) => self.place_of(tap).is_some(),
+            _ => false,
+        };
+        let region = &supply.region;
+        region.leave_closed(self.tended, TENDED, detoured);
+        let next = self.tended.wrapping_add(TENDED);
+        self.tended = if next < region.mbufs() { next } else { 0 };
+    }
+
+    /// Whether a holder is this session: itself, or one of its taps.
+    fn holds(&self, id: u32, holder: Holder) -> bool {
+        match holder {
+            Holder::Allocated(session) => session == id,
+            Holder::Detoured(tap) => self.place_of(tap).is_some(),
+            Holder::Free | Holder::Kernel | Holder::Chained(_) => false,
+        }
+    }
+
+    /// The tap at `place`, if it is still the one with this id: places are used again.
+    pub(crate) fn tap_at(&self, place: usize, id: u32) -> Option<&TapEnd> {
+        let end = self.taps.get(place)?.as_ref()?;
+        (end.tap.label.id == id).then_some(end)
+    }
+
+    fn place_of(&self, tap: u32) -> Option<usize> {
+        let is_it = |end: &Option<TapEnd>| end.as_ref().is_some_and(|e| e.tap.label.id == tap);
+        self.taps.iter().position(is_it)
+    }
+
+    /// Takes entries from the dealloc ring.
+    pub(crate) fn drain_dealloc(&mut self, id: u32, budget: usize, outbox: &mut Outbox) -> usize {
+        let Some(region) = self.supply.as_ref().map(|s| Arc::clone(&s.region)) else {
+            return 0;
+        };
+        let mut work = 0usize;
+        while work < budget && outbox.room() > 0 {
+            let Some(supply) = self.supply.as_mut() else {
+                break;
+            };
+            let before = supply.consumer.position();
+            let entry = supply.consumer.take(&supply.dealloc.cells());
+            // Padding is work too: a program could write it for ever.
+            work = work.wrapping_add(supply.consumer.position().wrapping_sub(before) as usize);
+            let Some(entry) = entry else {
+                break;
+            };
+            if entry.flags != 0 {
+                bump(&mut self.refused.flags, 1);
+                continue;
+            }
+            match region.claim(entry, |holder| self.holds(id, holder)) {
+                Ok(Claim::Buffer(_)) => bump(&mut self.deallocated, 1),
+                Ok(Claim::Packet(packet)) => {
+                    bump(&mut self.deallocated, 1);
+                    let place = self.place_of(packet.tap).unwrap_or(usize::MAX);
+                    if let Some(Some(end)) = self.taps.get_mut(place) {
+                        end.ended(packet.truesize, End::DroppedByProgram);
+                    }
+                    outbox.add(packet.skb, Outlet::Drop, place);
+                }
+                Err(refusal) => count_refusal(&mut self.refused, refusal),
+            }
+        }
+        if let Some(supply) = self.supply.as_mut() {
+            supply
+                .consumer
+                .publish(&supply.dealloc.kernel_words().position);
+        }
+        work
+    }
+
+    /// Takes entries from the revert ring of the tap at `place`.
+    fn drain_revert(&mut self, id: u32, place: usize, budget: usize, outbox: &mut Outbox) -> usize {
+        let Some(Some(end)) = self.taps.get(place) else {
+            return 0;
+        };
+        let tap = Arc::clone(&end.tap);
+        let mut work = 0usize;
+        while work < budget && outbox.room() > 0 {
+            let Some(Some(end)) = self.taps.get_mut(place) else {
+                break;
+            };
+            let before = end.consumer.position();
+            let entry = end.consumer.take(&tap.revert.cells());
+            work = work.wrapping_add(end.consumer.position().wrapping_sub(before) as usize);
+            let Some(entry) = entry else {
+                break;
+            };
+            self.revert_one(id, place, &tap, entry, outbox);
+        }
+        if let Some(Some(end)) = self.taps.get_mut(place) {
+            end.consumer.publish(&tap.revert.kernel_words().position);
+        }
+        work
+    }
+
+    fn revert_one(&mut self, id: u32, place: usize, to: &Tap, entry: Entry, outbox: &mut Outbox) {
+        let claim = if entry.flags & !REVERT_FLAGS != 0 {
+            if let Some(Some(end)) = self.taps.get_mut(place) {
+                bump(&mut end.counts.refused.flags, 1);
+            }
+            return;
+        } else {
+            to.region.claim(entry, |holder| self.holds(id, holder))
+        };
+        match claim {
+            Ok(Claim::Packet(packet)) => self.revert_packet(place, to, entry, packet, outbox),
+            Ok(Claim::Buffer(chain)) => self.send_new(id, place, to, chain, outbox),
+            Err(refusal) => {
+                if let Some(Some(end)) = self.taps.get_mut(place) {
+                    count_refusal(&mut end.counts.refused, refusal);
+                }
+            }
+        }
+    }
+
+    /// A detoured packet comes back by the revert ring of the tap at `place`.
+    fn revert_packet(
+        &mut self,
+        place: usize,
+        to: &Tap,
+        entry: Entry,
+        packet: Packet<'_>,
+        outbox: &mut Outbox,
+    ) {
+        let Packet {
+            tap,
+            mut skb,
+            truesize,
+            chain,
+            ..
+        } = packet;
+        let Some(home) = self.place_of(tap) else {
+            return;
+        };
+        let (Some(Some(from)), Some(Some(toward))) = (self.taps.get(home), self.taps.get(place))
+        else {
+            return;
+        };
+        let way = revert::way_of(from.tap.options.mode);
+        let outlet = revert::outlet_of(to.options.mode);
+        let changed = entry.flags & REVERT_CHANGED != 0;
+        // A received packet that leaves by a device, its own too, takes a bridge's way out.
+        let turns = home != place || outlet != natural_outlet(way);
+        let mut result = Ok(());
+        if changed {
+            result = revert::apply_changes(&to.region, &chain, &mut skb, way, &from.device);
+        }
+        if result.is_ok() && turns {
+            result = revert::cross(&mut skb, way, outlet, &toward.device);
+        }
+        let end = match result {
+            Err(flaw) => End::Refused(flaw),
+            Ok(()) if home != place => End::Crossed,
+            Ok(()) if changed => End::Changed,
+            Ok(()) => End::Reverted,
+        };
+        let outlet = if result.is_ok() { outlet } else { Outlet::Drop };
+        if let Some(Some(from)) = self.taps.get_mut(home) {
+            from.ended(truesize, end);
+        }
+        if end == End::Crossed {
+            if let Some(Some(toward)) = self.taps.get_mut(place) {
+                bump(&mut toward.counts.crossed_in, 1);
+            }
+        }
+        outbox.add(skb, outlet, place);
+    }
+
+    /// A new packet comes by the revert ring of the tap at `place`.
+    fn send_new(&mut self, id: u32, place: usize, to: &Tap, chain: Chain<'_>, outbox: &mut Outbox) {
+        let Some(Some(end)) = self.taps.get_mut(place) else {
+            return;
+        };
+        let outlet = revert::outlet_of(to.options.mode);
+        match revert::make_new(&to.region, chain, id, outlet, &end.device) {
+            Ok(skb) => {
+                bump(&mut end.counts.injected, 1);
+                outbox.add(skb, outlet, place);
+            }
+            Err(_) => bump(&mut end.counts.injected_refused, 1),
+        }
+    }
+
+    /// After a round: when to look again, or sleep. `None`: sleeping, the rings say so.
+    pub(crate) fn rest(&mut self, worked: bool, min: Duration, max: Duration) -> Option<Duration> {
+        let outstanding = self.taps.iter().flatten().any(TapEnd::is_outstanding);
+        if worked {
+            self.fruitless = 0;
+            self.alpha = self.alpha.checked_div(2).unwrap_or(min).max(min);
+        } else {
+            self.fruitless = self.fruitless.saturating_add(1);
+            self.alpha = self.alpha.saturating_mul(2).min(max);
+        }
+        if outstanding || worked || self.fruitless < PATIENCE {
+            self.set_asleep(false);
+            return Some(self.alpha);
+        }
+        if !self.asleep {
+            self.set_asleep(true);
+            SharedWord::full_barrier(); // E, matches F: a push from here on rings the doorbell
+            if self.has_entries() {
+                self.set_asleep(false);
+                self.fruitless = 0;
+                return Some(min);
+            }
+        }
+        None
+    }
+
+    fn has_entries(&self) -> bool {
+        let dealloc = self
+            .supply
+            .as_ref()
+            .is_some_and(|s| s.consumer.is_ready(&s.dealloc.cells()));
+        let ready = |end: &TapEnd| end.consumer.is_ready(&end.tap.revert.cells());
+        dealloc || self.taps.iter().flatten().any(ready)
+    }
+
+    /// Whether a round would find something to do.
+    pub(crate) fn wants_round(&mut self) -> bool {
+        let is_short = self.supply.as_mut().is_some_and(Supply::is_short);
+        is_short || self.has_entries()
+    }
+
+    fn set_asleep(&mut self, asleep: bool) {
+        if self.asleep == asleep {
+            return;
+        }
+        self.asleep = asleep;
+        self.tell_asleep();
+    }
+
+    /// Writes into every ring whether the server sleeps; also after a ring has joined.
+    pub(crate) fn tell_asleep(&self) {
+        let word = u32::from(self.asleep);
+        for end in self.taps.iter().flatten() {
+            end.tap.detour.kernel_words().need_wakeup.store(word);
+            end.tap.revert.kernel_words().need_wakeup.store(word);
+        }
+        if let Some(supply) = &self.supply {
+            supply.alloc.kernel_words().need_wakeup.store(word);
+            supply.dealloc.kernel_words().need_wakeup.store(word);
+        }
+    }
+
+    /// Cells of all rings that the program fills.
+    pub(crate) fn cells(&self) -> usize {
+        let dealloc = self.supply.as_ref().map_or(0, |s| s.dealloc.size());
+        let all = self.taps.iter().flatten().fold(dealloc, |sum, end| {
+            sum.saturating_add(end.tap.revert.size())
+        });
+        all as usize
+    }
+}
+
+/// Where a packet goes when nothing turns it round.
+fn natural_outlet(way: Way) -> Outlet {
+    match way {
+        Way::Received => Outlet::Input,
+        Way::Sent => Outlet::Output,
+    }
+}
+
+fn count_refusal(refused: &mut Refused, refusal: Refusal) {
+    let counter = match refusal {
+        Refusal::Index => &mut refused.index,
+        Refusal::Holder => &mut refused.holder,
+        Refusal::Generation => &mut refused.generation,
+    };
+    bump(counter, 1);
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What a session has for new packets and for giving mbufs back: its alloc and dealloc rings.
+//!
+//! Under the session's lock; nothing sleeps.
+
+use kernel::sync::Arc;
+
+use crate::region::Region;
+use crate::rings::RingPages;
+use crate::sys::word::SharedWord;
+use crate::uapi::mbuf::Header;
+use crate::uapi::mbuf::DATA_OFFSET;
+use crate::uapi::mbuf::NO_MBUF;
+use crate::uapi::ring::PrivateConsumer;
+use crate::uapi::ring::PrivateProducer;
+
+/// Mbufs that one refill puts into the alloc ring at most.
+const REFILL: u32 = 64;
+
+/// What `mbuf_map` made: the session's alloc and dealloc rings.
+pub(crate) struct Supply {
+    pub(crate) region: Arc<Region>,
+    pub(crate) alloc: Arc<RingPages>,
+    pub(crate) dealloc: Arc<RingPages>,
+    pub(crate) prealloc: u32,
+    producer: PrivateProducer<SharedWord>,
+    pub(crate) consumer: PrivateConsumer<SharedWord>,
+}
+
+impl Supply {
+    /// The rings of a session that has just mapped, empty.
+    pub(crate) fn new(
+        region: Arc<Region>,
+        alloc: Arc<RingPages>,
+        dealloc: Arc<RingPages>,
+        prealloc: u32,
+    ) -> Self {
+        Self {
+            region,
+            alloc,
+            dealloc,
+            prealloc,
+            producer: PrivateProducer::new(),
+            consumer: PrivateConsumer::new(),
+        }
+    }
+
+    /// Puts `count` mbufs into the alloc ring, or as many as there are.
+    pub(crate) fn supply(&mut self, count: u32, session: u32, pid: u32) -> u32 {
+        let header = Header {
+            holder: pid,
+            next: NO_MBUF,
+            offset: DATA_OFFSET as u16,
+            ..Header::default()
+        };
+        let size = self.alloc.size();
+        for done in 0..count {
+            if self.producer.room(size, self.alloc.program_position()) == 0 {
+                return done;
+            }
+            let Some(chain) = self.region.take(1) else {
+                return done;
+            };
+            self.region.write_header(chain.head(), &header);
+            if let Some(cell) = self.producer.book(size, self.alloc.program_position()) {
+                self.alloc.cells().fill(cell, chain.allocate(session));
+            }
+        }
+        count
+    }
+
+    /// Mbufs in the alloc ring now.
+    pub(crate) fn supplied(&mut self) -> u32 {
+        let size = self.alloc.size();
+        size.wrapping_sub(self.producer.room(size, self.alloc.program_position()))
+    }
+
+    /// Fills up to the floor, a part at a time; how many it was.
+    pub(crate) fn refill(&mut self, session: u32, pid: u32) -> u32 {
+        let missing = self.prealloc.saturating_sub(self.supplied());
+        self.supply(missing.min(REFILL), session, pid)
+    }
+
+    /// Fills up to the floor at once; false: there are not so many mbufs.
+    pub(crate) fn fill_to_floor(&mut self, session: u32, pid: u32) -> bool {
+        let missing = self.prealloc.saturating_sub(self.supplied());
+        self.supply(missing, session, pid) == missing
+    }
+
+    /// Whether a refill would find something to do.
+    pub(crate) fn is_short(&mut self) -> bool {
+        self.supplied() < self.prealloc && self.region.free_count() > 0
+    }
+
+    /// How often a program has overwritten what the kernel relies on in either ring.
+    pub(crate) fn scribbled(&self) -> u64 {
+        let of_dealloc = self.consumer.scribbled();
+        of_dealloc.wrapping_add(self.producer.scribbled())
+    }
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The C end of the fence, the server's engine: a NAPI, its timer, those who sleep on it. */
+
+#include <linux/hrtimer.h>
+#include <linux/netdevice.h>
+#include <linux/poll.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+#include <linux/wait.h>
+
+#include "shim.h"
+
+struct nettap_server {
+	struct net_device *dummy;
+	struct napi_struct napi;
+	struct hrtimer timer;
+	wait_queue_head_t sleepers;
+	call_single_data_t call;
+	/* The CPU of the last round, whose timer is there; and whether it is being called. */
+	int home;
+	atomic_t calling;
+	nettap_poll_fn poll;
+	void *owner;
+};
+
+static int server_poll(struct napi_struct *napi, int budget)
+{
+	struct nettap_server *server = container_of(napi, struct nettap_server, napi);
+
+	WRITE_ONCE(server->home, smp_processor_id());
+	return server->poll(server->owner, budget);
+}
+
+static void server_called(void *data)
+{
+	struct nettap_server *server = data;
+
+	/* Whoever finds the word set from here on has come too late for this round. */
+	atomic_set(&server->calling, 0);
+	smp_mb__after_atomic();
+	napi_schedule(&server->napi);
+}
+
+/* A call must not be queued twice, and its own lock does not see to that (kernel/smp.c). */
+static bool call_home(struct nettap_server *server, int home)
+{
+	if (atomic_xchg(&server->calling, 1))
+		return true;
+	if (!smp_call_function_single_async(home, &server->call))
+		return true;
+	atomic_set(&server->calling, 0);
+	return false;
+}
+
+static enum hrtimer_restart server_timer(struct hrtimer *timer)
+{
+	napi_schedule(&container_of(timer, struct nettap_server, timer)->napi);
+	return HRTIMER_NORESTART;
+}
+
+struct nettap_server *nettap_server_new(nettap_poll_fn poll)
+{
+	struct nettap_server *server = kzalloc(sizeof(*server), GFP_KERNEL);
+
+	if (!server)
+		return NULL;
+	server->dummy = alloc_netdev_dummy(0);
+	if (!server->dummy) {
+		kfree(server);
+		return NULL;
+	}
+	server->poll = poll;
+	init_waitqueue_head(&server->sleepers);
+	hrtimer_setup(&server->timer, server_timer, CLOCK_MONOTONIC,
+		      HRTIMER_MODE_REL_PINNED_SOFT);
+	INIT_CSD(&server->call, server_called, server);
+	netif_napi_add(server->dummy, &server->napi, server_poll);
+	return server;
+}
+
+void nettap_server_start(struct nettap_server *server, void *owner)
+{
+	server->owner = owner;
+	napi_enable(&server->napi);
+}
+
+static void nothing(void *unused)
+{
+}
+
+/*
+ * The timer schedules the NAPI and the NAPI arms the timer: cancel it on both sides of the disable.
+ * Calls to a CPU run in their order, so one more to each shows that ours has run.
+ */
+void nettap_server_stop(struct nettap_server *server)
+{
+	hrtimer_cancel(&server->timer);
+	napi_disable(&server->napi);
+	hrtimer_cancel(&server->timer);
+	on_each_cpu(nothing, NULL, 1);
+}
+
+/* No round runs from here on until the next start; who asks for one meanwhile asks in vain. */
+void nettap_server_pause(struct nettap_server *server)
+{
+	napi_disable(&server->napi);
+}
+
+void nettap_server_resume(struct nettap_server *server)
+{
+	napi_enable(&server->napi);
+}
+
+void nettap_server_free(struct nettap_server *server)
+{
+	netif_napi_del(&server->napi);
+	free_netdev(server->dummy);
+	kfree(server);
+}
+
+/*
+ * Rounds stay on one CPU while its timer is armed: packets that left by turns from two would overtake
+ * each other in the backlogs and transmit queues that each CPU has of its own. Elsewhere an ordinary
+ * request trusts the timer, an urgent one interrupts that CPU. Bottom halves off, or on: then a
+ * round here runs before this returns.
+ */
+void nettap_server_schedule(struct nettap_server *server, bool urgent)
+{
+	const int home = READ_ONCE(server->home);
+
+	local_bh_disable();
+	if (home == smp_processor_id() || !hrtimer_is_queued(&server->timer))
+		napi_schedule(&server->napi);
+	else if (urgent && !call_home(server, home))
+		napi_schedule(&server->napi);
+	local_bh_enable();
+}
+
+bool nettap_server_complete(struct nettap_server *server, int work)
+{
+	return napi_complete_done(&server->napi, work);
+}
+
+void nettap_server_arm(struct nettap_server *server, u64 ns)
+{
+	if (!hrtimer_is_queued(&server->timer))
+		hrtimer_start(&server->timer, ns_to_ktime(ns), HRTIMER_MODE_REL_PINNED_SOFT);
+}
+
+/* wq_has_sleeper() has the full barrier that pairs with the sleeper's. */
+bool nettap_server_wake(struct nettap_server *server, u32 events)
+{
+	if (!wq_has_sleeper(&server->sleepers))
+		return false;
+	wake_up_interruptible_poll(&server->sleepers, (__force __poll_t)events);
+	return true;
+}
+
+/* 0: the condition holds; -ETIME, -ERESTARTSYS as the macro says. ns 0 waits for ever. */
+int nettap_server_wait(struct nettap_server *server, nettap_condition_fn condition, void *owner,
+		       u64 ns)
+{
+	if (!ns)
+		return wait_event_interruptible(server->sleepers, condition(owner));
+	return wait_event_interruptible_hrtimeout(server->sleepers, condition(owner),
+						  ns_to_ktime(ns));
+}
+
+void nettap_server_poll_wait(struct nettap_server *server, struct file *file,
+			     struct poll_table_struct *table)
+{
+	poll_wait(file, &server->sleepers, table);
+}
