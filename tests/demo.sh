@@ -138,8 +138,9 @@ bridged() {
 	same "$WORK/data" "$WORK/down"
 	shown "$MEGABYTES MB by HTTP across it, SHA-256 equal"
 	lost client 10.1.0.1
+	lost box 10.1.0.2
 	expect "packets of the host turned away" "$(count b0 bypass dropped.cut_off)" -gt 0
-	shown "the box's own stack is cut off: it answers no ping"
+	shown "the box's own stack is cut off: it answers no ping, and $(count b0 bypass dropped.cut_off) packets that it sent went nowhere"
 	quiet b0 bypass
 	quiet b1 bypass
 	balanced
