@@ -64,7 +64,7 @@ impl Inlet {
             Ok(segments) => segments,
             Err(skb) => {
                 return self.missed(Missed {
-                    skb: Some(skb),
+                    skb,
                     miss: Some(Miss::Other),
                 })
             }

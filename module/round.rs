@@ -21,6 +21,7 @@ use crate::region::Packet;
 use crate::region::Refusal;
 use crate::revert;
 use crate::revert::Outlet;
+use crate::rings::RingPages;
 use crate::stats::bump;
 use crate::stats::End;
 use crate::stats::RevertCounts;
@@ -90,6 +91,15 @@ impl TapEnd {
     }
 }
 
+/// A ring that the program fills.
+#[derive(Clone, Copy)]
+pub(crate) enum Ring {
+    /// The session's.
+    Dealloc,
+    /// Of the tap at this place.
+    Revert(usize),
+}
+
 /// What is behind the session's lock.
 pub(crate) struct State {
     pub(crate) supply: Option<Supply>,
@@ -102,6 +112,8 @@ pub(crate) struct State {
     first: usize,
     /// Where the next look after held packets begins.
     tended: u32,
+    /// Packets that the session's taps had detoured at the last round.
+    detoured: u64,
     asleep: bool,
     fruitless: u32,
     alpha: Duration,
@@ -122,6 +134,7 @@ impl State {
             rounds: 0,
             first: 0,
             tended: 0,
+            detoured: 0,
             asleep: true,
             fruitless: PATIENCE,
             alpha,
@@ -153,11 +166,18 @@ impl State {
         // What is given back makes room, so a part of the round is for it; of the taps each has its
         // turn to be first.
         work = work.saturating_add(self.drain_dealloc(id, budget.min(ROUND / 4), outbox));
-        self.first = self.first.wrapping_add(1);
+        let start = self.first;
+        let mut found = false;
         for turn in 0..TAPS_MAX as usize {
-            let place = self.first.wrapping_add(turn) % TAPS_MAX as usize;
+            let place = start.wrapping_add(turn) % TAPS_MAX as usize;
             let left = budget.saturating_sub(work);
-            work = work.saturating_add(self.drain_revert(id, place, left, outbox));
+            let done = self.drain_revert(id, place, left, outbox);
+            work = work.saturating_add(done);
+            // Next time whoever comes after the first that had something is the first to be asked.
+            if done > 0 && !found {
+                found = true;
+                self.first = place.wrapping_add(1);
+            }
         }
         let left = budget.saturating_sub(work);
         work = work.saturating_add(self.drain_dealloc(id, left, outbox));
@@ -202,7 +222,7 @@ impl State {
     }
 
     /// Takes entries from the dealloc ring.
-    pub(crate) fn drain_dealloc(&mut self, id: u32, budget: usize, outbox: &mut Outbox) -> usize {
+    fn drain_dealloc(&mut self, id: u32, budget: usize, outbox: &mut Outbox) -> usize {
         let Some(region) = self.supply.as_ref().map(|s| Arc::clone(&s.region)) else {
             return 0;
         };
@@ -358,8 +378,19 @@ impl State {
 
     /// After a round: when to look again, or sleep. `None`: sleeping, the rings say so.
     pub(crate) fn rest(&mut self, worked: bool, min: Duration, max: Duration) -> Option<Duration> {
-        let outstanding = self.taps.iter().flatten().any(TapEnd::is_outstanding);
-        if worked {
+        let (mut outstanding, mut detoured) = (false, 0u64);
+        for end in self.taps.iter().flatten() {
+            let of_tap = end.tap.detoured();
+            outstanding |= of_tap != end.counts.ends.all();
+            detoured = detoured.wrapping_add(of_tap);
+        }
+        let fresh = detoured != self.detoured;
+        self.detoured = detoured;
+        if fresh {
+            // The program can hardly have answered yet, and the answer to a new packet comes soon.
+            self.fruitless = 0;
+            self.alpha = min;
+        } else if worked {
             self.fruitless = 0;
             self.alpha = self.alpha.checked_div(2).unwrap_or(min).max(min);
         } else {
@@ -418,13 +449,31 @@ impl State {
         }
     }
 
-    /// Cells of all rings that the program fills.
-    pub(crate) fn cells(&self) -> usize {
-        let dealloc = self.supply.as_ref().map_or(0, |s| s.dealloc.size());
-        let all = self.taps.iter().flatten().fold(dealloc, |sum, end| {
-            sum.saturating_add(end.tap.revert.size())
-        });
-        all as usize
+    /// Cells that the program has filled and the kernel not taken, by the program's own account; at
+    /// most what the ring holds.
+    pub(crate) fn backlog(&self, ring: Ring) -> u32 {
+        let of = |pages: &RingPages, consumer: &PrivateConsumer<SharedWord>| {
+            let filled = pages.program_position().load();
+            filled.wrapping_sub(consumer.position()).min(pages.size())
+        };
+        match ring {
+            Ring::Dealloc => {
+                let supply = self.supply.as_ref();
+                supply.map_or(0, |s| of(&s.dealloc, &s.consumer))
+            }
+            Ring::Revert(place) => {
+                let end = self.taps.get(place).and_then(Option::as_ref);
+                end.map_or(0, |end| of(&end.tap.revert, &end.consumer))
+            }
+        }
+    }
+
+    /// Takes entries from one ring; how many cells it went on.
+    pub(crate) fn drain(&mut self, id: u32, ring: Ring, budget: usize, to: &mut Outbox) -> usize {
+        match ring {
+            Ring::Dealloc => self.drain_dealloc(id, budget, to),
+            Ring::Revert(place) => self.drain_revert(id, place, budget, to),
+        }
     }
 }
 

@@ -6,8 +6,9 @@
 //!
 //! - every detour asks for a round (packets that flow pay for their own return), and so does every
 //!   NetTap system call;
-//! - while a packet of the session is out, a soft timer asks again, after α: α is halved when a timed
-//!   round found work and doubled when not, between the module's two bounds;
+//! - while a packet of the session is out, a soft timer asks again, after α: α is the shortest after new
+//!   packets, and then halved by each round that found work and doubled by each that did not, between
+//!   the module's two bounds;
 //! - when nothing is out and nothing came for a while, the server sleeps. It raises `need_wakeup` in
 //!   the session's rings, and the library rings the doorbell with its next push. Idle costs nothing.
 //!
@@ -33,11 +34,11 @@ use kernel::sync::SpinLock;
 
 use crate::outbox::Outbox;
 use crate::outbox::ROUND;
+use crate::round::Ring;
 use crate::round::State;
 use crate::round::TapEnd;
 use crate::stats::bump;
 use crate::stats::Counter;
-use crate::supply::Supply;
 use crate::sys::chardev::PollRequest;
 use crate::sys::server::HasServer;
 use crate::sys::server::OnPoll;
@@ -47,6 +48,7 @@ use crate::sys::task::breathe;
 use crate::sys::task::BottomHalvesOff;
 use crate::uapi::ioctl::SessionStats;
 use crate::uapi::ring::Word;
+use crate::uapi::tap::TAPS_MAX;
 
 /// How often a wait for free mbufs looks again, in microseconds: any session may give some back.
 const LOOK_AGAIN_US: u64 = 1000;
@@ -163,24 +165,36 @@ impl Serving {
 
     /// Takes the tap at `place` out of the session, having done all that the program had asked for by
     /// any of its rings: what it dropped is dropped, what it sent on has left before what it held.
-    /// Bounded by what the rings hold, should the program go on. Sleeps; RTNL is held, so one at a time.
+    /// Sleeps; RTNL is held, so one at a time.
     pub(crate) fn retire(&self, place: usize) -> Option<TapEnd> {
         self.server.paused(|| {
-            let mut left = self.with(|state| state.cells());
-            let mut outbox = Outbox::new();
-            loop {
-                let _bh = BottomHalvesOff::new();
-                let mut state = self.state.lock();
-                let done = state.round(self.id, self.pid, ROUND, &mut outbox);
-                drop(state);
-                self.deliver(&mut outbox);
-                left = left.saturating_sub(done);
-                if done == 0 || left == 0 {
-                    break;
-                }
+            self.finish(Ring::Dealloc);
+            for other in 0..TAPS_MAX as usize {
+                self.finish(Ring::Revert(other));
             }
             self.with(|state| state.taps.get_mut(place)?.take())
         })
+    }
+
+    /// Takes from a ring what it holds now, and no more, should the program go on.
+    fn finish(&self, ring: Ring) {
+        let mut left = self.with(|state| state.backlog(ring)) as usize;
+        let mut outbox = Outbox::new();
+        while left > 0 {
+            {
+                let _bh = BottomHalvesOff::new();
+                let mut state = self.state.lock();
+                let done = state.drain(self.id, ring, left.min(ROUND), &mut outbox);
+                drop(state);
+                self.deliver(&mut outbox);
+                left = if done == 0 {
+                    0
+                } else {
+                    left.saturating_sub(done)
+                };
+            }
+            breathe();
+        }
     }
 
     fn deliver(&self, outbox: &mut Outbox) {
@@ -290,22 +304,10 @@ impl Serving {
     /// `mbuf_push(-1)`: takes everything from the dealloc ring.
     pub(crate) fn push_dealloc(&self) -> Result {
         self.calls.add(1);
-        // No more than the ring holds now, should the program go on.
-        let mut left = self.with(|state| {
-            let size = |supply: &Supply| supply.dealloc.size() as usize;
-            state.supply.as_ref().map(size).ok_or(ENXIO)
-        })?;
-        while left > 0 {
-            // Dropped packets only: order does not matter.
-            let mut outbox = Outbox::new();
-            let done = self.with(|state| state.drain_dealloc(self.id, ROUND, &mut outbox));
-            drop(outbox);
-            if done < ROUND {
-                break;
-            }
-            left = left.saturating_sub(done);
-            breathe();
+        if self.with(|state| state.supply.is_none()) {
+            return Err(ENXIO);
         }
+        self.finish(Ring::Dealloc);
         self.server.schedule_now();
         Ok(())
     }

@@ -37,7 +37,7 @@ step() {
 	fi
 	if ((status)); then
 		say "FAILED after $((SECONDS - start)) s; the end of $log:"
-		tail -n 25 "$log" >&2
+		tail -n 60 "$log" >&2
 		return "$status"
 	fi
 	say "$((SECONDS - start)) s"

@@ -45,9 +45,8 @@ main() {
 	fi
 	release=$(<"$KDIR/include/config/kernel.release")
 	mkdir -p "$NETTAP/build/$release"
-	# The compilers' output is for the reader, hence stderr.
-	bound "${where[@]}" make ${V:+V=$V} -C "$tree" "$(compiler "$KDIR")" "${clippy[@]}" "M=$place" "MO=$place/build/$release" \
-		modules >&2 || die "nettap.ko was not built for $release"
+	step "nettap.ko for $release" bound "${where[@]}" make ${V:+V=$V} -C "$tree" "$(compiler "$KDIR")" "${clippy[@]}" \
+		"M=$place" "MO=$place/build/$release" modules || die "nettap.ko was not built for $release"
 	[[ ! -f ${kernel_dir:-}/build-info ]] || cp "$kernel_dir/build-info" "$NETTAP/build/$release/build-info"
 	echo "$NETTAP/build/$release/nettap.ko"
 }

@@ -21,8 +21,8 @@ LEVELS='
 	revert:    stats region tap
 	supply:    region rings
 	outbox:    revert
-	round:     stats region tap revert supply outbox
-	serve:     stats supply outbox round
+	round:     stats region rings tap revert supply outbox
+	serve:     stats outbox round
 	detour:    stats region tap serve
 	reclaim:   stats region rings tap revert round serve detour
 	registry:  stats region tap serve reclaim

@@ -67,7 +67,7 @@ void nettap_skb_describe(struct sk_buff *skb, bool received, struct nettap_packe
 bool nettap_skb_is_gso(const struct sk_buff *skb);
 struct sk_buff *nettap_skb_keep(struct sk_buff *skb);
 void nettap_skb_leave_closed(struct sk_buff *skb);
-struct sk_buff *nettap_skb_segment(struct sk_buff *skb, bool received);
+struct sk_buff *nettap_skb_segment(struct sk_buff *skb, bool received, bool *damaged);
 struct sk_buff *nettap_skb_unlink(struct sk_buff *skb);
 void nettap_skb_free(struct sk_buff *skb);
 void nettap_skb_number(struct sk_buff *skb, u64 number);

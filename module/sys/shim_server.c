@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The C end of the fence, the server's engine: a NAPI, its timer, those who sleep on it. */
 
+#include <linux/delay.h>
 #include <linux/hrtimer.h>
 #include <linux/netdevice.h>
 #include <linux/poll.h>
@@ -84,20 +85,12 @@ void nettap_server_start(struct nettap_server *server, void *owner)
 	napi_enable(&server->napi);
 }
 
-static void nothing(void *unused)
-{
-}
-
-/*
- * The timer schedules the NAPI and the NAPI arms the timer: cancel it on both sides of the disable.
- * Calls to a CPU run in their order, so one more to each shows that ours has run.
- */
+/* The timer schedules the NAPI and the NAPI arms the timer: cancel it on both sides of the disable. */
 void nettap_server_stop(struct nettap_server *server)
 {
 	hrtimer_cancel(&server->timer);
 	napi_disable(&server->napi);
 	hrtimer_cancel(&server->timer);
-	on_each_cpu(nothing, NULL, 1);
 }
 
 /* No round runs from here on until the next start; who asks for one meanwhile asks in vain. */
@@ -113,6 +106,9 @@ void nettap_server_resume(struct nettap_server *server)
 
 void nettap_server_free(struct nettap_server *server)
 {
+	/* A call that was on its way must have come; netif_napi_del() then waits for its end. */
+	while (atomic_read(&server->calling))
+		usleep_range(20, 200);
 	netif_napi_del(&server->napi);
 	free_netdev(server->dummy);
 	kfree(server);

@@ -115,13 +115,19 @@ void nettap_skb_leave_closed(struct sk_buff *skb)
 {
 	struct sock *sk = skb->sk;
 
-	if (sk && sk_fullsock(sk) && sock_flag(sk, SOCK_DEAD))
+	/* A decrypted packet is of use with its socket only. */
+	if (sk && sk_fullsock(sk) && sock_flag(sk, SOCK_DEAD) && !skb_is_decrypted(skb))
 		skb_orphan(skb);
 }
 
-/* Cuts a super-packet; the pieces hang on ->next and stand at the same header as the whole did. */
-struct sk_buff *nettap_skb_segment(struct sk_buff *skb, bool received)
+/*
+ * Cuts a super-packet; the pieces hang on ->next and stand at the same header as the whole did. NULL:
+ * it could not be cut; *damaged then says that it is not whole any more (skb_segment_list() takes its
+ * list away before it can fail).
+ */
+struct sk_buff *nettap_skb_segment(struct sk_buff *skb, bool received, bool *damaged)
 {
+	const bool is_list = skb_shinfo(skb)->gso_type & SKB_GSO_FRAGLIST;
 	const u32 mac_len = mac_len_of(skb, received);
 	struct sk_buff *pieces, *piece;
 
@@ -129,6 +135,7 @@ struct sk_buff *nettap_skb_segment(struct sk_buff *skb, bool received)
 	pieces = __skb_gso_segment(skb, NETIF_F_SG, !received);
 	if (IS_ERR_OR_NULL(pieces)) {
 		__skb_pull(skb, mac_len);
+		*damaged = is_list;
 		return NULL;
 	}
 	/* The whole may be the first of the pieces (skb_segment_list()). */
@@ -307,8 +314,11 @@ int nettap_skb_settle(struct sk_buff *skb, const struct nettap_offload *offload,
 /* A frame at its mac header becomes one that was received on dev. */
 void nettap_skb_at_network(struct sk_buff *skb, struct net_device *dev)
 {
-	/* What was looked up for the packet as it came need not fit what it is now. */
-	if (skb_valid_dst(skb))
+	/*
+	 * What was looked up for the packet as it came need not fit what it is now. On loopback it is
+	 * the sender's route, without which the input path refuses local sources.
+	 */
+	if (skb_valid_dst(skb) && !(dev->flags & IFF_LOOPBACK))
 		skb_dst_drop(skb);
 	if (skb_sk_is_prefetched(skb))
 		skb_orphan(skb);

@@ -188,14 +188,17 @@ impl Skb {
         unsafe { ffi::nettap_skb_leave_closed(self.as_ptr()) };
     }
 
-    /// Cuts a super-packet into packets of wire size; on failure it comes back whole.
-    pub(crate) fn segment(self, way: Way) -> Result<Segments, Self> {
+    /// Cuts a super-packet into packets of wire size; on failure it comes back whole, or is lost.
+    pub(crate) fn segment(self, way: Way) -> Result<Segments, Option<Self>> {
+        let (received, mut damaged) = (way == Way::Received, false);
         // SAFETY: Valid by the type invariant and at its stand; the pieces are new packets.
-        let list = unsafe { ffi::nettap_skb_segment(self.as_ptr(), way == Way::Received) };
+        let list = unsafe { ffi::nettap_skb_segment(self.as_ptr(), received, &mut damaged) };
         // The whole is freed here when there are pieces.
-        NonNull::new(list)
-            .map(|list| Segments(Some(list)))
-            .ok_or(self)
+        match NonNull::new(list) {
+            Some(list) => Ok(Segments(Some(list))),
+            None if damaged => Err(None),
+            None => Err(Some(self)),
+        }
     }
 
     /// Copies `len` bytes of the frame from `offset` into shared memory at `to`.

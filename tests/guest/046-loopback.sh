@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Objective: packets of the machine to itself pass taps on the loopback interface, unchanged and changed, in both
+# directions: what was sent out of it comes in with its route, and must be taken as the host's own.
+#
+#	box lo 127.0.0.1 (INPUT and OUTPUT taps on lo)
+
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+netns box
+with_ipv6 box
+
+for taps in '--tap lo:input' '--tap lo:output' '--tap lo:input --tap lo:output'; do
+	part "$taps"
+	# shellcheck disable=SC2086  # words
+	tapped relay box ntdrive relay $taps --only 7000 --upper
+	for address in 127.0.0.1 '[::1]'; do
+		receiver recv box "$address:7000" --count 3 --text
+		datagrams box "$address:7000" --count 3 --text "to myself"
+		finish recv
+		expect "changed datagrams at $address" "$(grep -c '^TO MYSELF$' "$WORK/recv.log")" -eq 3
+		receiver recv box "$address:7001" --count 200
+		datagrams box "$address:7001" --count 200
+		finish recv
+	done
+	stop relay
+done
