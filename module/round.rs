@@ -295,7 +295,10 @@ impl State {
             }
             return;
         } else {
-            to.region.claim(entry, |holder| self.holds(id, holder))
+            // Nearly always it is the ring's own tap that held it.
+            let own = Holder::Detoured(to.label.id);
+            let may = |holder| holder == own || self.holds(id, holder);
+            to.region.claim(entry, may)
         };
         match claim {
             Ok(Claim::Packet(packet)) => self.revert_packet(place, to, entry, packet, outbox),
@@ -324,7 +327,12 @@ impl State {
             chain,
             ..
         } = packet;
-        let Some(home) = self.place_of(tap) else {
+        let home = if tap == to.label.id {
+            Some(place)
+        } else {
+            self.place_of(tap)
+        };
+        let Some(home) = home else {
             return;
         };
         let (Some(Some(from)), Some(Some(toward))) = (self.taps.get(home), self.taps.get(place))
