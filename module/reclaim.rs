@@ -7,7 +7,7 @@
 //!    tap leaves the session; from here on its revert ring is nobody's.
 //! 2. What the program still holds is taken back by the kernel's own account and follows `on_exit`, at
 //!    once and in the order of its detours. Packets that come meanwhile queue up behind and are taken
-//!    back too, until there are few; then the tap closes, and packets pass.
+//!    back too, until there is none; then the tap closes, and packets pass.
 //! 3. The hooks are unregistered and a grace period passes: no CPU is in them any more, and no round
 //!    delivers a packet of the tap.
 //! 4. What a hook on another CPU was still detouring follows `on_exit` too.
@@ -37,9 +37,7 @@ use crate::uapi::ioctl::TapStats;
 use crate::uapi::tap::OnExit;
 
 /// How often what is held is taken back while packets still queue up behind it.
-const SWEEPS: u32 = 8;
-/// So few at once that the tap may close: packets pass from then on, and may overtake these.
-const FEW: u32 = 4;
+const SWEEPS: u32 = 64;
 
 /// Why a tap ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,7 +59,7 @@ pub(crate) fn untap(
     let mut end = serving.retire(place)?;
     // Packets still come and queue up behind those that are being taken back.
     for _ in 0..SWEEPS {
-        if take_back(&mut end, cause) < FEW {
+        if take_back(&mut end, cause) == 0 {
             break;
         }
     }

@@ -40,6 +40,7 @@ use crate::round::TapEnd;
 use crate::stats::bump;
 use crate::stats::Counter;
 use crate::sys::chardev::PollRequest;
+use crate::sys::netdev::synchronize;
 use crate::sys::server::HasServer;
 use crate::sys::server::OnPoll;
 use crate::sys::server::Server;
@@ -168,6 +169,9 @@ impl Serving {
     /// Sleeps; RTNL is held, so one at a time.
     pub(crate) fn retire(&self, place: usize) -> Option<TapEnd> {
         self.server.paused(|| {
+            // What the last round has delivered may lie in a backlog of its CPU, and goes before what
+            // is delivered from here on.
+            synchronize();
             self.finish(Ring::Dealloc);
             for other in 0..TAPS_MAX as usize {
                 self.finish(Ring::Revert(other));
