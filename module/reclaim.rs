@@ -59,10 +59,13 @@ pub(crate) fn untap(
     let mut end = serving.retire(place)?;
     // Packets still come and queue up behind those that are being taken back.
     for _ in 0..SWEEPS {
-        if take_back(&mut end, cause) == 0 {
+        take_back(&mut end, cause);
+        let _bh = BottomHalvesOff::new();
+        if end.tap.close_when(end.counts.ends.all()) {
             break;
         }
     }
+    // A flood that does not let up: the last may be overtaken.
     {
         let _bh = BottomHalvesOff::new();
         end.tap.close();
@@ -79,12 +82,12 @@ pub(crate) fn untap(
     Some(last)
 }
 
-/// Everything that the account says is with the tap, by its `on_exit` policy; how many packets it was.
-fn take_back(end: &mut TapEnd, cause: Cause) -> u32 {
+/// Everything that the account says is with the tap, by its `on_exit` policy.
+fn take_back(end: &mut TapEnd, cause: Cause) {
     {
         let _bh = BottomHalvesOff::new();
         if !end.is_outstanding() {
-            return 0;
+            return;
         }
     }
     let tap = Arc::clone(&end.tap);
@@ -95,7 +98,6 @@ fn take_back(end: &mut TapEnd, cause: Cause) -> u32 {
         End::DroppedByPolicy
     };
     let mut held = Sorted::new();
-    let mut count = 0u32;
     for index in 0..tap.region.mbufs() {
         if index & 0xfff == 0xfff {
             breathe();
@@ -106,12 +108,11 @@ fn take_back(end: &mut TapEnd, cause: Cause) -> u32 {
         if let Some(Claim::Packet(packet)) = claim {
             tap.region.count_reclaimed(packet.chain.count());
             end.ended(packet.truesize, fate);
-            count = count.wrapping_add(1);
             held.add(packet.skb, packet.number);
         }
     }
     if !revert {
-        return count;
+        return;
     }
     // Where it was going before the tap turned it aside; a bypass tap's packets go to the host again.
     let outlet = match way_of(tap.options.mode) {
@@ -128,7 +129,6 @@ fn take_back(end: &mut TapEnd, cause: Cause) -> u32 {
             crate::stats::bump(&mut end.counts.undelivered, 1);
         }
     }
-    count
 }
 
 /// Takes back the mbufs that a session had for new packets.

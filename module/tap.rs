@@ -174,6 +174,16 @@ impl Tap {
             .store(ended.wrapping_add(u64::from(truesize)), Relaxed);
     }
 
+    /// Lets packets pass from here on if `ended` of the packets detoured so far are all of them: then
+    /// none is overtaken. Bottom halves are off.
+    pub(crate) fn close_when(&self, ended: u64) -> bool {
+        let mut up = self.up.lock();
+        if up.counts.detoured == ended {
+            up.open = false;
+        }
+        !up.open
+    }
+
     /// From here on packets pass. Bottom halves are off.
     pub(crate) fn close(&self) {
         self.up.lock().open = false;
