@@ -24,6 +24,7 @@ use crate::uapi::tap::Gso;
 use crate::uapi::tap::Mode;
 use crate::uapi::tap::OnExit;
 use crate::uapi::tap::OnFull;
+use crate::uapi::tap::GROUP_MAX;
 use crate::uapi::tap::MAX_BYTES_DEFAULT;
 use crate::uapi::tap::RING_DEFAULT;
 use crate::uapi::tap::RING_MAX;
@@ -59,7 +60,7 @@ fn newer_program() -> Error {
 }
 
 /// `EOPNOTSUPP`, for which 7.2 has no name.
-fn not_ethernet() -> Error {
+fn not_supported() -> Error {
     Error::from_errno(-95)
 }
 
@@ -88,7 +89,11 @@ fn info(session: &Session, request: &Request) -> Result {
 
 fn map(session: &Session, request: &Request) -> Result {
     let mut ask: ioctl::Map = request.read()?;
-    if ask.flags != 0 || ask.group != [0; 32] || ask.reserved != [0; 4] {
+    if ask.flags != 0
+        || ask.group != [0; GROUP_MAX]
+        || (ask.access, ask.group_mbuf_size, ask.group_mbufs, ask.pad) != (0, 0, 0, 0)
+        || ask.reserved != [0; 2]
+    {
         return Err(EINVAL);
     }
     // Whoever maps the region sees every packet in it.
@@ -136,7 +141,13 @@ fn push(session: &Session, request: &Request) -> Result {
 
 fn tap(session: &Session, request: &Request) -> Result {
     let mut ask: ioctl::Tap = request.read()?;
-    if ask.flags != 0 || ask.pad != 0 || ask.reserved != [0; 8] {
+    // What this module cannot do yet.
+    let filter = &ask.filter;
+    let beyond = u64::from(ask.no_consumer | ask.fanout | filter.kind | filter.len_or_fd);
+    if beyond | filter.program | ask.max_age_us != 0 {
+        return Err(not_supported());
+    }
+    if ask.flags != 0 || ask.pad != 0 || ask.reserved != [0; 4] {
         return Err(EINVAL);
     }
     let options = Options {
@@ -162,7 +173,7 @@ fn tap(session: &Session, request: &Request) -> Result {
     }
     let device = namespace.device(&ask.ifname)?;
     if !device.is_ethernet() {
-        return Err(not_ethernet());
+        return Err(not_supported());
     }
     let content = session.tap(device, options, &mut ask)?;
     // From here on dropping the file ends the tap; before, nobody but us knows of it.

@@ -33,7 +33,7 @@ use crate::sys::netdev::Rtnl;
 use crate::sys::skb::Sorted;
 use crate::sys::task::breathe;
 use crate::sys::task::BottomHalvesOff;
-use crate::uapi::ioctl::TapStats;
+use crate::uapi::stats::TapStats;
 use crate::uapi::tap::OnExit;
 
 /// How often what is held is taken back while packets still queue up behind it.

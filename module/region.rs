@@ -37,7 +37,6 @@ use crate::sys::pages::SharedPages;
 use crate::sys::skb::Skb;
 use crate::sys::skb::SkbSlot;
 use crate::sys::task::BottomHalvesOff;
-use crate::uapi::ioctl::RegionStats;
 use crate::uapi::mbuf::Header;
 use crate::uapi::mbuf::DATA_OFFSET;
 use crate::uapi::mbuf::MBUFS_MAX;
@@ -45,6 +44,7 @@ use crate::uapi::mbuf::MBUF_SIZE_MAX;
 use crate::uapi::mbuf::MBUF_SIZE_MIN;
 use crate::uapi::mbuf::NO_MBUF;
 use crate::uapi::ring::Entry;
+use crate::uapi::stats::RegionStats;
 
 /// Who holds an mbuf.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

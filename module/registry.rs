@@ -25,9 +25,9 @@ use crate::sys::netdev::DeviceId;
 use crate::sys::netdev::OnGone;
 use crate::sys::netdev::Rtnl;
 use crate::sys::task::BottomHalvesOff;
-use crate::uapi::ioctl::RegionStats;
-use crate::uapi::ioctl::SessionStats;
-use crate::uapi::ioctl::TapStats;
+use crate::uapi::stats::RegionStats;
+use crate::uapi::stats::SessionStats;
+use crate::uapi::stats::TapStats;
 use crate::uapi::tap::Mode;
 
 /// Ended taps whose last figures are kept.

@@ -30,14 +30,14 @@ use crate::sys::hook::Way;
 use crate::sys::netdev::Device;
 use crate::sys::word::SharedWord;
 use crate::tap::Tap;
-use crate::uapi::ioctl::Refused;
-use crate::uapi::ioctl::SessionStats;
-use crate::uapi::ioctl::TapStats;
 use crate::uapi::ring::Entry;
 use crate::uapi::ring::PrivateConsumer;
 use crate::uapi::ring::Word;
 use crate::uapi::ring::REVERT_CHANGED;
 use crate::uapi::ring::REVERT_FLAGS;
+use crate::uapi::stats::Refused;
+use crate::uapi::stats::SessionStats;
+use crate::uapi::stats::TapStats;
 use crate::uapi::tap::TAPS_MAX;
 
 /// Timed rounds without work, nothing being out, before the server sleeps.

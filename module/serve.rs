@@ -47,8 +47,8 @@ use crate::sys::server::Server;
 use crate::sys::server::Woken;
 use crate::sys::task::breathe;
 use crate::sys::task::BottomHalvesOff;
-use crate::uapi::ioctl::SessionStats;
 use crate::uapi::ring::Word;
+use crate::uapi::stats::SessionStats;
 use crate::uapi::tap::TAPS_MAX;
 
 /// How often a wait for free mbufs looks again, in microseconds: any session may give some back.

@@ -6,8 +6,8 @@
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Relaxed;
 
-use crate::uapi::ioctl::Refused;
-use crate::uapi::ioctl::TapStats;
+use crate::uapi::stats::Refused;
+use crate::uapi::stats::TapStats;
 
 /// A counter that any CPU may raise.
 pub(crate) struct Counter(Atomic<u64>);

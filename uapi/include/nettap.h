@@ -74,7 +74,47 @@
 #define NETTAP_NR_QUERY 71
 
 /**
- * `Query::kind`: the region, one `RegionStats`.
+ * Number of the request with structure `Set`, on sessions.
+ */
+#define NETTAP_NR_SET 72
+
+/**
+ * `Set::what`: `on_full`.
+ */
+#define NETTAP_SET_ON_FULL 1
+
+/**
+ * `Set::what`: `on_exit`.
+ */
+#define NETTAP_SET_ON_EXIT 2
+
+/**
+ * `Set::what`: `no_consumer`.
+ */
+#define NETTAP_SET_NO_CONSUMER 4
+
+/**
+ * `Set::what`: `snaplen`.
+ */
+#define NETTAP_SET_SNAPLEN 8
+
+/**
+ * `Set::what`: `max_bytes`.
+ */
+#define NETTAP_SET_MAX_BYTES 16
+
+/**
+ * `Set::what`: `max_age`.
+ */
+#define NETTAP_SET_MAX_AGE 32
+
+/**
+ * `Set::what`: the filter; `FILTER_NONE` takes it off.
+ */
+#define NETTAP_SET_FILTER 64
+
+/**
+ * `Query::kind`: the regions, a `RegionStats` each; the default group's has id 0.
  */
 #define NETTAP_QUERY_REGION 1
 
@@ -309,6 +349,80 @@
 #define NETTAP_GSO_SEGMENT 1
 
 /**
+ * `no_consumer`: while no program consumes, because all taps of a fan-out are on standby, packets go on
+ * as if there were no tap. The default.
+ */
+#define NETTAP_NO_CONSUMER_PASS 0
+
+/**
+ * `no_consumer`: such packets wait for the next program that opens the tap, up to `max_bytes` and
+ * `max_age`: a program can be replaced without a packet passing it by.
+ */
+#define NETTAP_NO_CONSUMER_HOLD 1
+
+/**
+ * `fanout`: one session has the tap, a second one gets `EBUSY`. The default.
+ */
+#define NETTAP_FANOUT_NONE 0
+
+/**
+ * `fanout`: sessions share the packets of one mode of an interface; each goes to the one that holds
+ * least.
+ */
+#define NETTAP_FANOUT_ANY 1
+
+/**
+ * `fanout`: the same, and the packets of a flow go to the same session, by the packet's flow hash.
+ */
+#define NETTAP_FANOUT_FLOW 2
+
+/**
+ * Flag of a tap: it keeps the tap open and gets packets only while nobody else of its fan-out consumes and
+ * `no_consumer` says hold.
+ */
+#define NETTAP_TAP_STANDBY 1
+
+/**
+ * No filter: all packets are detoured.
+ */
+#define NETTAP_FILTER_NONE 0
+
+/**
+ * Classic BPF, as tcpdump compiles it.
+ */
+#define NETTAP_FILTER_CLASSIC 1
+
+/**
+ * An eBPF program of type socket filter.
+ */
+#define NETTAP_FILTER_EBPF 2
+
+/**
+ * Most instructions of a classic filter: `BPF_MAXINSNS` of linux/bpf_common.h.
+ */
+#define NETTAP_FILTER_MAX 4096
+
+/**
+ * Who may join a group: the effective user who created it. The default.
+ */
+#define NETTAP_ACCESS_UID 0
+
+/**
+ * Who may join a group: whoever is in its creator's effective users' group.
+ */
+#define NETTAP_ACCESS_GID 1
+
+/**
+ * Who may join a group: everybody who can open the device (FFPF's one-for-all).
+ */
+#define NETTAP_ACCESS_ALL 2
+
+/**
+ * Longest name of a group, with its terminating zero.
+ */
+#define NETTAP_GROUP_MAX 32
+
+/**
  * Fewest cells of a ring.
  */
 #define NETTAP_RING_MIN 16
@@ -525,7 +639,14 @@ struct nettap_info {
 /**
  * `mbuf_map`: joins a region and creates the session's alloc and dealloc rings (patent paragraph 33).
  *
- * - `EPERM`: the caller lacks `CAP_NET_ADMIN`; whoever maps a region sees every packet in it.
+ * A *group* is a region of its own, which sessions join by its name (FFPF, section IV.A: flowgroups).
+ * The first to name it creates it, with size and access rule, and it goes with its last session. Those
+ * who join it give the same sizes and rule, or zero.
+ *
+ * - `EPERM`: the caller lacks `CAP_NET_ADMIN`, over the machine for the default group, over its own
+ *   network namespace to create a group; whoever maps a region sees every packet in it.
+ * - `EACCES`: the group's access rule does not let the caller in.
+ * - `EEXIST`: the group is there with other sizes or another rule.
  * - `EBUSY`: this session has mapped already.
  * - `EINVAL`: `prealloc` is more than the region has or the alloc ring could hold, `ring_cells` is no
  *   power of two in range.
@@ -574,13 +695,29 @@ struct nettap_map {
 	 */
 	struct nettap_ring_map dealloc;
 	/**
-	 * In: name of the group whose region to join; must be zero, the default group.
+	 * In: name of the group whose region to join, zero terminated; empty: the default group.
 	 */
-	uint8_t group[32];
+	uint8_t group[NETTAP_GROUP_MAX];
+	/**
+	 * In: who may join a group that this request creates, one of the `ACCESS_` rules.
+	 */
+	uint32_t access;
+	/**
+	 * In: size of an mbuf in a group that this request creates; 0 for that of the default region.
+	 */
+	uint32_t group_mbuf_size;
+	/**
+	 * In: mbufs of a group that this request creates; 0 for as many as the default region has.
+	 */
+	uint32_t group_mbufs;
 	/**
 	 * In: must be zero.
 	 */
-	uint64_t reserved[4];
+	uint32_t pad;
+	/**
+	 * In: must be zero.
+	 */
+	uint64_t reserved[2];
 };
 
 /**
@@ -638,15 +775,41 @@ struct nettap_push {
 };
 
 /**
+ * A filter over packets from their Ethernet header on: what does not match never leaves the kernel's
+ * path. Its result is a snap length: 0 does not match, else so many bytes at most are copied.
+ */
+struct nettap_filter {
+	/**
+	 * One of the `FILTER_` kinds.
+	 */
+	uint32_t kind;
+	/**
+	 * Classic BPF: number of instructions. eBPF: descriptor of a socket-filter program.
+	 */
+	uint32_t len_or_fd;
+	/**
+	 * Classic BPF: address of the instructions, `struct sock_filter` of linux/filter.h. Else zero.
+	 */
+	uint64_t program;
+};
+
+/**
  * `interface_tap` (patent paragraphs 36 to 40): opens a tap and returns its descriptor.
  *
  * `poll` on the descriptor is readable while the detour ring has a packet and reports `POLLHUP`
  * once the tap has ended. Closing its last copy ends the tap.
  *
+ * With a `fanout` several sessions open the same mode of an interface (patent paragraph 45): each has
+ * a tap, with rings, id and figures of its own, and each packet goes to one of them. What decides over
+ * a packet before it has a tap must be the same for all: `on_full`, `no_consumer`, `fanout`, `gso` and
+ * the filter; the last may differ in `snaplen`, `max_bytes`, `max_age` and ring size.
+ *
  * - `ENXIO`: the session has not mapped.
  * - `ENODEV`: no such interface in the namespace.
  * - `EPERM`: no `CAP_NET_ADMIN` over the interface's network namespace.
- * - `EBUSY`: a tap that this one cannot stand beside is open on the interface.
+ * - `EBUSY`: a tap that this one cannot stand beside is open on the interface, or one of another
+ *   group.
+ * - `EEXIST`: the taps that this one would share packets with have other options.
  * - `ENOSPC`: the session has as many taps as it may.
  * - `ENOBUFS`, `ENOMEM`: as for `Map`.
  * - `EOPNOTSUPP`: frames of the interface have no Ethernet header.
@@ -663,7 +826,7 @@ struct nettap_tap {
 	 */
 	uint32_t mode;
 	/**
-	 * In: must be zero.
+	 * In: `TAP_STANDBY`, or zero.
 	 */
 	uint32_t flags;
 	/**
@@ -720,9 +883,25 @@ struct nettap_tap {
 	 */
 	struct nettap_ring_map revert;
 	/**
-	 * In: must be zero (consumer policy, age limit, filter and fan-out of a later version).
+	 * In: one of the `NO_CONSUMER_` policies.
 	 */
-	uint64_t reserved[8];
+	uint32_t no_consumer;
+	/**
+	 * In: one of the `FANOUT_` options.
+	 */
+	uint32_t fanout;
+	/**
+	 * In: microseconds that a packet may be held before it follows `on_exit`; 0: any time.
+	 */
+	uint64_t max_age_us;
+	/**
+	 * In: which packets are detoured.
+	 */
+	struct nettap_filter filter;
+	/**
+	 * In: must be zero.
+	 */
+	uint64_t reserved[4];
 };
 
 /**
@@ -774,7 +953,58 @@ struct nettap_query {
 };
 
 /**
- * The region and the module as a whole.
+ * Changes policies of an open tap, by id, for whoever administers the machine. What a request does not
+ * name stays; either all is changed or nothing. With a fan-out, what all of its taps have in common
+ * changes for all.
+ *
+ * - `ENOENT`, `EPERM`: as for `Untap`.
+ * - `EINVAL`: a value names nothing, or no filter.
+ */
+struct nettap_set {
+	/**
+	 * In: id of the tap.
+	 */
+	uint32_t id;
+	/**
+	 * In: `SET_` bits of what is to change.
+	 */
+	uint32_t what;
+	/**
+	 * In: one of the `ON_FULL_` policies.
+	 */
+	uint32_t on_full;
+	/**
+	 * In: one of the `ON_EXIT_` policies.
+	 */
+	uint32_t on_exit;
+	/**
+	 * In: one of the `NO_CONSUMER_` policies.
+	 */
+	uint32_t no_consumer;
+	/**
+	 * In: as in `Tap`.
+	 */
+	uint32_t snaplen;
+	/**
+	 * In: as in `Tap`.
+	 */
+	uint64_t max_bytes;
+	/**
+	 * In: as in `Tap`.
+	 */
+	uint64_t max_age_us;
+	/**
+	 * In: as in `Tap`.
+	 */
+	struct nettap_filter filter;
+	/**
+	 * In: must be zero.
+	 */
+	uint64_t reserved[4];
+};
+
+/**
+ * One region, and those who use it.
  */
 struct nettap_region_stats {
 	/**
@@ -813,6 +1043,26 @@ struct nettap_region_stats {
 	 * Mbufs that were taken back from sessions that ended.
 	 */
 	uint64_t reclaimed;
+	/**
+	 * Id of the group; 0 is the default one.
+	 */
+	uint32_t id;
+	/**
+	 * Its access rule, one of the `ACCESS_` constants.
+	 */
+	uint32_t access;
+	/**
+	 * User whom it belongs to, as the initial namespace numbers users.
+	 */
+	uint32_t uid;
+	/**
+	 * Users' group that it belongs to, likewise.
+	 */
+	uint32_t gid;
+	/**
+	 * Its name, zero terminated.
+	 */
+	uint8_t group[NETTAP_GROUP_MAX];
 };
 
 /**
@@ -894,13 +1144,22 @@ struct nettap_session_stats {
 	 * Times that a sleeper of it was woken.
 	 */
 	uint64_t wakeups;
+	/**
+	 * Group that it has joined.
+	 */
+	uint32_t group;
+	/**
+	 * Shared locks that it has registered.
+	 */
+	uint32_t locks;
 };
 
 /**
  * One tap. Packets, unless it says otherwise.
  *
  * The balance: `detoured = reverted + changed + crossed + dropped_by_program + reinjected +
- * dropped_by_policy + refused_shape + refused_offload + refused_change + refused_memory + in_flight`.
+ * dropped_by_policy + handed_over + refused_shape + refused_offload + refused_change + refused_memory +
+ * in_flight`.
  */
 struct nettap_tap_stats {
 	/**
@@ -1086,6 +1345,55 @@ struct nettap_tap_stats {
 	 * Most cells of the detour ring that were ever in use.
 	 */
 	uint64_t ring_high_water;
+	/**
+	 * `no_consumer` policy.
+	 */
+	uint32_t no_consumer;
+	/**
+	 * `fanout` option.
+	 */
+	uint32_t fanout;
+	/**
+	 * `TAP_STANDBY`, or zero.
+	 */
+	uint32_t flags;
+	/**
+	 * One of the `FILTER_` kinds.
+	 */
+	uint32_t filter;
+	/**
+	 * `max_age` policy in microseconds; 0: none.
+	 */
+	uint64_t max_age_us;
+	/**
+	 * Group of its region.
+	 */
+	uint32_t group;
+	/**
+	 * Not 0 while it lets packets pass because its program has held one longer than `max_age`.
+	 */
+	uint32_t failed_open;
+	/**
+	 * Times that this began.
+	 */
+	uint64_t fail_opens;
+	/**
+	 * Packets that followed `on_exit` because of `max_age`; part of `reinjected` and
+	 * `dropped_by_policy`.
+	 */
+	uint64_t aged;
+	/**
+	 * Given to another tap of the fan-out, because this one is on standby or ended; part of the balance.
+	 */
+	uint64_t handed_over;
+	/**
+	 * Not detoured and sent on: it has failed open, or nobody consumes.
+	 */
+	uint64_t passed_stalled;
+	/**
+	 * Not detoured and sent on: the filter does not match.
+	 */
+	uint64_t passed_filter;
 };
 
 /**
@@ -1140,6 +1448,7 @@ struct nettap_words {
 #define NETTAP_IOC_TAP _IOWR(NETTAP_MAGIC, NETTAP_NR_TAP, struct nettap_tap)
 #define NETTAP_IOC_UNTAP _IOWR(NETTAP_MAGIC, NETTAP_NR_UNTAP, struct nettap_untap)
 #define NETTAP_IOC_QUERY _IOWR(NETTAP_MAGIC, NETTAP_NR_QUERY, struct nettap_query)
+#define NETTAP_IOC_SET _IOWR(NETTAP_MAGIC, NETTAP_NR_SET, struct nettap_set)
 
 /* Offsets never change; a size grows only at its end, with a line in the history (lib.rs). */
 #if defined(__cplusplus) && __cplusplus >= 201103L
@@ -1159,11 +1468,13 @@ NETTAP_ASSERT(sizeof(struct nettap_pull) == 16);
 NETTAP_ASSERT(sizeof(struct nettap_push) == 16);
 NETTAP_ASSERT(sizeof(struct nettap_tap) == 200);
 NETTAP_ASSERT(sizeof(struct nettap_untap) == 8);
+NETTAP_ASSERT(sizeof(struct nettap_filter) == 16);
+NETTAP_ASSERT(sizeof(struct nettap_set) == 88);
 NETTAP_ASSERT(sizeof(struct nettap_query) == 24);
-NETTAP_ASSERT(sizeof(struct nettap_region_stats) == 40);
-NETTAP_ASSERT(sizeof(struct nettap_session_stats) == 112);
+NETTAP_ASSERT(sizeof(struct nettap_region_stats) == 88);
+NETTAP_ASSERT(sizeof(struct nettap_session_stats) == 120);
 NETTAP_ASSERT(sizeof(struct nettap_refused) == 40);
-NETTAP_ASSERT(sizeof(struct nettap_tap_stats) == 352);
+NETTAP_ASSERT(sizeof(struct nettap_tap_stats) == 424);
 NETTAP_ASSERT(offsetof(struct nettap_header, next) == 12);
 NETTAP_ASSERT(offsetof(struct nettap_header, offset) == 40);
 NETTAP_ASSERT(offsetof(struct nettap_header, csum_start) == 48);
@@ -1181,7 +1492,7 @@ NETTAP_ASSERT(offsetof(struct nettap_map, region_offset) == 24);
 NETTAP_ASSERT(offsetof(struct nettap_map, alloc) == 40);
 NETTAP_ASSERT(offsetof(struct nettap_map, dealloc) == 72);
 NETTAP_ASSERT(offsetof(struct nettap_map, group) == 104);
-NETTAP_ASSERT(offsetof(struct nettap_map, reserved) == 136);
+NETTAP_ASSERT(offsetof(struct nettap_map, access) == 136);
 NETTAP_ASSERT(offsetof(struct nettap_pull, timeout_us) == 8);
 NETTAP_ASSERT(offsetof(struct nettap_push, timeout_us) == 8);
 NETTAP_ASSERT(offsetof(struct nettap_tap, mode) == 16);
@@ -1189,7 +1500,7 @@ NETTAP_ASSERT(offsetof(struct nettap_tap, max_bytes) == 48);
 NETTAP_ASSERT(offsetof(struct nettap_tap, fd) == 56);
 NETTAP_ASSERT(offsetof(struct nettap_tap, detour) == 72);
 NETTAP_ASSERT(offsetof(struct nettap_tap, revert) == 104);
-NETTAP_ASSERT(offsetof(struct nettap_tap, reserved) == 136);
+NETTAP_ASSERT(offsetof(struct nettap_tap, no_consumer) == 136);
 NETTAP_ASSERT(offsetof(struct nettap_query, records) == 16);
 NETTAP_ASSERT(offsetof(struct nettap_region_stats, reclaimed) == 32);
 NETTAP_ASSERT(offsetof(struct nettap_session_stats, comm) == 8);

@@ -12,6 +12,7 @@
 //! - `E2BIG`: the structure is longer than the module knows and the rest is not zero.
 
 use super::layout::RingMap;
+use super::tap::GROUP_MAX;
 use super::tap::IFNAME_MAX;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -37,6 +38,8 @@ pub const TAP: u8 = 0x45;
 pub const UNTAP: u8 = 0x46;
 /// Number of the request with structure [`Query`], on sessions.
 pub const QUERY: u8 = 0x47;
+/// Number of the request with structure [`Set`], on sessions.
+pub const SET: u8 = 0x48;
 
 /// What module and ABI this is. Never fails for want of state or privilege.
 #[repr(C)]
@@ -67,7 +70,14 @@ pub struct Info {
 
 /// `mbuf_map`: joins a region and creates the session's alloc and dealloc rings (patent paragraph 33).
 ///
-/// - `EPERM`: the caller lacks `CAP_NET_ADMIN`; whoever maps a region sees every packet in it.
+/// A *group* is a region of its own, which sessions join by its name (FFPF, section IV.A: flowgroups).
+/// The first to name it creates it, with size and access rule, and it goes with its last session. Those
+/// who join it give the same sizes and rule, or zero.
+///
+/// - `EPERM`: the caller lacks `CAP_NET_ADMIN`, over the machine for the default group, over its own
+///   network namespace to create a group; whoever maps a region sees every packet in it.
+/// - `EACCES`: the group's access rule does not let the caller in.
+/// - `EEXIST`: the group is there with other sizes or another rule.
 /// - `EBUSY`: this session has mapped already.
 /// - `EINVAL`: `prealloc` is more than the region has or the alloc ring could hold, `ring_cells` is no
 ///   power of two in range.
@@ -96,10 +106,18 @@ pub struct Map {
     pub alloc: RingMap,
     /// Out: the dealloc ring.
     pub dealloc: RingMap,
-    /// In: name of the group whose region to join; must be zero, the default group.
-    pub group: [u8; 32],
+    /// In: name of the group whose region to join, zero terminated; empty: the default group.
+    pub group: [u8; GROUP_MAX],
+    /// In: who may join a group that this request creates, one of the `ACCESS_` rules.
+    pub access: u32,
+    /// In: size of an mbuf in a group that this request creates; 0 for that of the default region.
+    pub group_mbuf_size: u32,
+    /// In: mbufs of a group that this request creates; 0 for as many as the default region has.
+    pub group_mbufs: u32,
     /// In: must be zero.
-    pub reserved: [u64; 4],
+    pub pad: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
 }
 
 /// `mbuf_pull` (patent paragraphs 34 and 41).
@@ -149,10 +167,17 @@ pub struct Push {
 /// `poll` on the descriptor is readable while the detour ring has a packet and reports `POLLHUP`
 /// once the tap has ended. Closing its last copy ends the tap.
 ///
+/// With a `fanout` several sessions open the same mode of an interface (patent paragraph 45): each has
+/// a tap, with rings, id and figures of its own, and each packet goes to one of them. What decides over
+/// a packet before it has a tap must be the same for all: `on_full`, `no_consumer`, `fanout`, `gso` and
+/// the filter; the last may differ in `snaplen`, `max_bytes`, `max_age` and ring size.
+///
 /// - `ENXIO`: the session has not mapped.
 /// - `ENODEV`: no such interface in the namespace.
 /// - `EPERM`: no `CAP_NET_ADMIN` over the interface's network namespace.
-/// - `EBUSY`: a tap that this one cannot stand beside is open on the interface.
+/// - `EBUSY`: a tap that this one cannot stand beside is open on the interface, or one of another
+///   group.
+/// - `EEXIST`: the taps that this one would share packets with have other options.
 /// - `ENOSPC`: the session has as many taps as it may.
 /// - `ENOBUFS`, `ENOMEM`: as for [`Map`].
 /// - `EOPNOTSUPP`: frames of the interface have no Ethernet header.
@@ -165,7 +190,7 @@ pub struct Tap {
     pub ifname: [u8; IFNAME_MAX],
     /// In: one of the `TAP_` modes.
     pub mode: u32,
-    /// In: must be zero.
+    /// In: `TAP_STANDBY`, or zero.
     pub flags: u32,
     /// In: descriptor of a network namespace to look in, or -1 for the caller's.
     pub netns: i32,
@@ -194,8 +219,29 @@ pub struct Tap {
     pub detour: RingMap,
     /// Out: the revert ring.
     pub revert: RingMap,
-    /// In: must be zero (consumer policy, age limit, filter and fan-out of a later version).
-    pub reserved: [u64; 8],
+    /// In: one of the `NO_CONSUMER_` policies.
+    pub no_consumer: u32,
+    /// In: one of the `FANOUT_` options.
+    pub fanout: u32,
+    /// In: microseconds that a packet may be held before it follows `on_exit`; 0: any time.
+    pub max_age_us: u64,
+    /// In: which packets are detoured.
+    pub filter: Filter,
+    /// In: must be zero.
+    pub reserved: [u64; 4],
+}
+
+/// A filter over packets from their Ethernet header on: what does not match never leaves the kernel's
+/// path. Its result is a snap length: 0 does not match, else so many bytes at most are copied.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Filter {
+    /// One of the `FILTER_` kinds.
+    pub kind: u32,
+    /// Classic BPF: number of instructions. eBPF: descriptor of a socket-filter program.
+    pub len_or_fd: u32,
+    /// Classic BPF: address of the instructions, `struct sock_filter` of linux/filter.h. Else zero.
+    pub program: u64,
 }
 
 /// `interface_untap` by id, for whoever administers the machine; programs close their descriptor.
@@ -213,7 +259,53 @@ pub struct Untap {
     pub reserved: u32,
 }
 
-/// [`Query::kind`]: the region, one [`RegionStats`].
+/// Changes policies of an open tap, by id, for whoever administers the machine. What a request does not
+/// name stays; either all is changed or nothing. With a fan-out, what all of its taps have in common
+/// changes for all.
+///
+/// - `ENOENT`, `EPERM`: as for [`Untap`].
+/// - `EINVAL`: a value names nothing, or no filter.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Set {
+    /// In: id of the tap.
+    pub id: u32,
+    /// In: `SET_` bits of what is to change.
+    pub what: u32,
+    /// In: one of the `ON_FULL_` policies.
+    pub on_full: u32,
+    /// In: one of the `ON_EXIT_` policies.
+    pub on_exit: u32,
+    /// In: one of the `NO_CONSUMER_` policies.
+    pub no_consumer: u32,
+    /// In: as in [`Tap`].
+    pub snaplen: u32,
+    /// In: as in [`Tap`].
+    pub max_bytes: u64,
+    /// In: as in [`Tap`].
+    pub max_age_us: u64,
+    /// In: as in [`Tap`].
+    pub filter: Filter,
+    /// In: must be zero.
+    pub reserved: [u64; 4],
+}
+
+/// [`Set::what`]: `on_full`.
+pub const SET_ON_FULL: u32 = 1;
+/// [`Set::what`]: `on_exit`.
+pub const SET_ON_EXIT: u32 = 2;
+/// [`Set::what`]: `no_consumer`.
+pub const SET_NO_CONSUMER: u32 = 4;
+/// [`Set::what`]: `snaplen`.
+pub const SET_SNAPLEN: u32 = 8;
+/// [`Set::what`]: `max_bytes`.
+pub const SET_MAX_BYTES: u32 = 16;
+/// [`Set::what`]: `max_age`.
+pub const SET_MAX_AGE: u32 = 32;
+/// [`Set::what`]: the filter; `FILTER_NONE` takes it off.
+pub const SET_FILTER: u32 = 64;
+
+/// [`Query::kind`]: the regions, a [`RegionStats`] each; the default group's has id 0.
 pub const QUERY_REGION: u32 = 1;
 /// [`Query::kind`]: sessions, a [`SessionStats`] each.
 pub const QUERY_SESSIONS: u32 = 2;
@@ -239,205 +331,6 @@ pub struct Query {
     pub count: u32,
     /// In: address of the records.
     pub records: u64,
-}
-
-/// The region and the module as a whole.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct RegionStats {
-    /// Size of an mbuf.
-    pub mbuf_size: u32,
-    /// Mbufs in all; 0 while no session has mapped.
-    pub mbufs: u32,
-    /// Free ones.
-    pub free: u32,
-    /// In alloc rings or with programs, for new packets.
-    pub allocated: u32,
-    /// With taps: in detour rings or with programs.
-    pub detoured: u32,
-    /// In the kernel's hands: being filled, or part of a packet on its way out.
-    pub kernel: u32,
-    /// Sessions that have mapped.
-    pub sessions: u32,
-    /// Taps.
-    pub taps: u32,
-    /// Mbufs that were taken back from sessions that ended.
-    pub reclaimed: u64,
-}
-
-/// One session.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct SessionStats {
-    /// Id.
-    pub id: u32,
-    /// Process that opened it.
-    pub pid: u32,
-    /// That process's name.
-    pub comm: [u8; 16],
-    /// Whether it has mapped.
-    pub mapped: u32,
-    /// Its taps.
-    pub taps: u32,
-    /// Mbufs in its alloc ring or with it for new packets.
-    pub allocated: u32,
-    /// What its `mbuf_map` asked to keep in the alloc ring.
-    pub prealloc: u32,
-    /// Entries taken from its dealloc ring.
-    pub deallocated: u64,
-    /// Entries refused: see [`Refused`].
-    pub refused: Refused,
-    /// Rounds of serving that its server made.
-    pub rounds: u64,
-    /// System calls that served it: pulls, pushes, doorbells, polls.
-    pub calls: u64,
-    /// Times that a sleeper of it was woken.
-    pub wakeups: u64,
-}
-
-/// Entries of dealloc and revert rings that named nothing the sender may give: each is counted here
-/// and changes nothing else.
-#[repr(C)]
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-pub struct Refused {
-    /// The index is outside the region.
-    pub index: u64,
-    /// The mbuf is not with this session.
-    pub holder: u64,
-    /// The mbuf is with this session, but in another use of it: given twice, or stale.
-    pub generation: u64,
-    /// Unknown flag bits.
-    pub flags: u64,
-    /// The ring's own words or tags were overwritten.
-    pub scribbled: u64,
-}
-
-/// One tap. Packets, unless it says otherwise.
-///
-/// The balance: `detoured = reverted + changed + crossed + dropped_by_program + reinjected +
-/// dropped_by_policy + refused_shape + refused_offload + refused_change + refused_memory + in_flight`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct TapStats {
-    /// Id.
-    pub id: u32,
-    /// Session that opened it.
-    pub session: u32,
-    /// Process that opened it.
-    pub pid: u32,
-    /// One of the `TAP_` modes.
-    pub mode: u32,
-    /// Interface.
-    pub ifindex: u32,
-    /// Inode number of the interface's network namespace, as `/proc/PID/ns/net` shows it.
-    pub netns: u32,
-    /// Interface.
-    pub ifname: [u8; IFNAME_MAX],
-    /// `on_full` policy.
-    pub on_full: u32,
-    /// `on_exit` policy.
-    pub on_exit: u32,
-    /// `gso` option.
-    pub gso: u32,
-    /// `snaplen` option.
-    pub snaplen: u32,
-    /// Cells of each ring.
-    pub ring_cells: u32,
-    /// Entries in the detour ring that no consumer has taken.
-    pub ring_used: u32,
-    /// `max_bytes` option.
-    pub max_bytes: u64,
-    /// Bytes held now, with the kernel's bookkeeping.
-    pub held_bytes: u64,
-
-    /// Given to the program.
-    pub detoured: u64,
-    /// Bytes of them, on the wire.
-    pub detoured_bytes: u64,
-    /// Super-packets among them.
-    pub detoured_gso: u64,
-    /// Sent on by this tap exactly as they were.
-    pub reverted: u64,
-    /// Sent on by this tap with changes; not part of `reverted`.
-    pub changed: u64,
-    /// Sent on by another tap.
-    pub crossed: u64,
-    /// Dropped by the program: dealloc.
-    pub dropped_by_program: u64,
-    /// Sent on by the `on_exit` policy.
-    pub reinjected: u64,
-    /// Dropped by the `on_exit` policy, or because the interface went away.
-    pub dropped_by_policy: u64,
-    /// Lost because offset, length or chain of the changed packet could not be.
-    pub refused_shape: u64,
-    /// Lost because checksum or segmentation state of the changed packet could not be.
-    pub refused_offload: u64,
-    /// Lost because the change did not fit the kept packet (a super-packet resized, a snapped tail
-    /// changed) or the other interface could not take it.
-    pub refused_change: u64,
-    /// Lost for want of memory while the change was made.
-    pub refused_memory: u64,
-    /// Still out, counted in the kernel's table and not computed from the others.
-    pub in_flight: u64,
-
-    /// Not detoured and sent on: the detour ring was full.
-    pub passed_ring: u64,
-    /// Not detoured and sent on: no mbuf was free.
-    pub passed_mbufs: u64,
-    /// Not detoured and sent on: `max_bytes`.
-    pub passed_bytes: u64,
-    /// Not detoured and sent on: a packet that no program can read (device memory), or no memory.
-    pub passed_other: u64,
-    /// Not detoured and dropped: the detour ring was full.
-    pub dropped_ring: u64,
-    /// Not detoured and dropped: no mbuf was free.
-    pub dropped_mbufs: u64,
-    /// Not detoured and dropped: `max_bytes`.
-    pub dropped_bytes: u64,
-    /// Not detoured and dropped: other reasons.
-    pub dropped_other: u64,
-    /// Packets of the host that a bypass tap turned away.
-    pub cut_off: u64,
-
-    /// Packets of other taps that this tap sent on.
-    pub crossed_in: u64,
-    /// New packets that this tap sent on.
-    pub injected: u64,
-    /// New packets refused: their offset, length, chain, checksum or segmentation state could not be,
-    /// or there was no memory.
-    pub injected_refused: u64,
-    /// Entries of the revert ring refused: see [`Refused`].
-    pub refused: Refused,
-    /// Times that a program's position in the detour ring could not be.
-    pub scribbled_detour: u64,
-    /// Packets that the host or the interface refused after the tap had sent them on (queue full,
-    /// interface down).
-    pub undelivered: u64,
-    /// Most cells of the detour ring that were ever in use.
-    pub ring_high_water: u64,
-}
-
-impl TapStats {
-    /// Detoured packets that have ended, whichever way.
-    pub const fn ended(&self) -> u64 {
-        self.reverted
-            .wrapping_add(self.changed)
-            .wrapping_add(self.crossed)
-            .wrapping_add(self.dropped_by_program)
-            .wrapping_add(self.reinjected)
-            .wrapping_add(self.dropped_by_policy)
-            .wrapping_add(self.refused_shape)
-            .wrapping_add(self.refused_offload)
-            .wrapping_add(self.refused_change)
-            .wrapping_add(self.refused_memory)
-    }
-
-    /// Whether the balance closes: every packet ends in exactly one counter.
-    pub const fn balances(&self) -> bool {
-        self.detoured == self.ended().wrapping_add(self.in_flight)
-    }
 }
 
 /// The request number of a Linux `ioctl`: `_IOWR(MAGIC, nr, size)`.

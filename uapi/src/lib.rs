@@ -37,6 +37,7 @@ pub mod ioctl;
 pub mod layout;
 pub mod mbuf;
 pub mod ring;
+pub mod stats;
 pub mod tap;
 
 /// Version of the ABI that these files describe.

@@ -32,6 +32,43 @@ pub const GSO_WHOLE: u32 = 0;
 /// `gso`: super-packets are cut into packets of wire size before the program sees them.
 pub const GSO_SEGMENT: u32 = 1;
 
+/// `no_consumer`: while no program consumes, because all taps of a fan-out are on standby, packets go on
+/// as if there were no tap. The default.
+pub const NO_CONSUMER_PASS: u32 = 0;
+/// `no_consumer`: such packets wait for the next program that opens the tap, up to `max_bytes` and
+/// `max_age`: a program can be replaced without a packet passing it by.
+pub const NO_CONSUMER_HOLD: u32 = 1;
+
+/// `fanout`: one session has the tap, a second one gets `EBUSY`. The default.
+pub const FANOUT_NONE: u32 = 0;
+/// `fanout`: sessions share the packets of one mode of an interface; each goes to the one that holds
+/// least.
+pub const FANOUT_ANY: u32 = 1;
+/// `fanout`: the same, and the packets of a flow go to the same session, by the packet's flow hash.
+pub const FANOUT_FLOW: u32 = 2;
+
+/// Flag of a tap: it keeps the tap open and gets packets only while nobody else of its fan-out consumes and
+/// `no_consumer` says hold.
+pub const TAP_STANDBY: u32 = 1;
+
+/// No filter: all packets are detoured.
+pub const FILTER_NONE: u32 = 0;
+/// Classic BPF, as tcpdump compiles it.
+pub const FILTER_CLASSIC: u32 = 1;
+/// An eBPF program of type socket filter.
+pub const FILTER_EBPF: u32 = 2;
+/// Most instructions of a classic filter: `BPF_MAXINSNS` of linux/bpf_common.h.
+pub const FILTER_MAX: u32 = 4096;
+
+/// Who may join a group: the effective user who created it. The default.
+pub const ACCESS_UID: u32 = 0;
+/// Who may join a group: whoever is in its creator's effective users' group.
+pub const ACCESS_GID: u32 = 1;
+/// Who may join a group: everybody who can open the device (FFPF's one-for-all).
+pub const ACCESS_ALL: u32 = 2;
+/// Longest name of a group, with its terminating zero.
+pub const GROUP_MAX: usize = 32;
+
 /// Fewest cells of a ring.
 pub const RING_MIN: u32 = 16;
 /// Most cells of a ring.
@@ -153,6 +190,72 @@ impl Gso {
         match raw {
             GSO_WHOLE => Some(Self::Whole),
             GSO_SEGMENT => Some(Self::Segment),
+            _ => None,
+        }
+    }
+}
+
+/// What happens to packets while nobody consumes; see the `NO_CONSUMER_` constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoConsumer {
+    /// [`NO_CONSUMER_PASS`].
+    Pass,
+    /// [`NO_CONSUMER_HOLD`].
+    Hold,
+}
+
+impl NoConsumer {
+    /// The value that a structure's integer names.
+    pub const fn from_raw(raw: u32) -> Option<Self> {
+        match raw {
+            NO_CONSUMER_PASS => Some(Self::Pass),
+            NO_CONSUMER_HOLD => Some(Self::Hold),
+            _ => None,
+        }
+    }
+}
+
+/// How sessions share a tap; see the `FANOUT_` constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fanout {
+    /// [`FANOUT_NONE`].
+    None,
+    /// [`FANOUT_ANY`].
+    Any,
+    /// [`FANOUT_FLOW`].
+    Flow,
+}
+
+impl Fanout {
+    /// The value that a structure's integer names.
+    pub const fn from_raw(raw: u32) -> Option<Self> {
+        match raw {
+            FANOUT_NONE => Some(Self::None),
+            FANOUT_ANY => Some(Self::Any),
+            FANOUT_FLOW => Some(Self::Flow),
+            _ => None,
+        }
+    }
+}
+
+/// Who may join a group; see the `ACCESS_` constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// [`ACCESS_UID`].
+    Uid,
+    /// [`ACCESS_GID`].
+    Gid,
+    /// [`ACCESS_ALL`].
+    All,
+}
+
+impl Access {
+    /// The value that a structure's integer names.
+    pub const fn from_raw(raw: u32) -> Option<Self> {
+        match raw {
+            ACCESS_UID => Some(Self::Uid),
+            ACCESS_GID => Some(Self::Gid),
+            ACCESS_ALL => Some(Self::All),
             _ => None,
         }
     }

@@ -6,7 +6,8 @@
 
 use std::path::Path;
 
-use nettap_uapi::ioctl::{self, RegionStats, SessionStats, TapStats};
+use nettap_uapi::ioctl;
+use nettap_uapi::stats::{RegionStats, SessionStats, TapStats};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::error::{Error, Result};

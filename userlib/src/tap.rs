@@ -10,8 +10,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nettap_uapi::ioctl::{self, TapStats};
+use nettap_uapi::ioctl;
 use nettap_uapi::ring::Entry;
+use nettap_uapi::stats::TapStats;
 use nettap_uapi::tap::{self as uapi, Gso, Mode, OnExit, OnFull};
 use nix::errno::Errno;
 

@@ -3,7 +3,7 @@
 //! The vocabulary of taps: which modes stand together, which integers name something, and the
 //! balance of the counters.
 
-use nettap_uapi::ioctl::TapStats;
+use nettap_uapi::stats::TapStats;
 use nettap_uapi::tap::{
     Gso, Mode, OnExit, OnFull, GSO_SEGMENT, GSO_WHOLE, ON_EXIT_DROP, ON_EXIT_REVERT, ON_FULL_DROP,
     ON_FULL_PASS, RING_DEFAULT, RING_MAX, RING_MIN,

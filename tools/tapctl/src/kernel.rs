@@ -7,7 +7,7 @@
 //! `dump`) are the exception: they are sessions of the library.
 
 use crate::failure::Failure;
-use nettap::uapi::ioctl::{RegionStats, SessionStats, TapStats};
+use nettap::uapi::stats::{RegionStats, SessionStats, TapStats};
 use nettap::{admin, Error, Info};
 use nix::errno::Errno;
 

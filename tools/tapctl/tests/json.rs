@@ -9,7 +9,7 @@
 mod common;
 
 use common::{printed, run, Fake, Form};
-use nettap::uapi::ioctl::{SessionStats, TapStats};
+use nettap::uapi::stats::{SessionStats, TapStats};
 use serde_json::Value;
 use snapbox::{assert_data_eq, Data};
 use std::collections::BTreeSet;

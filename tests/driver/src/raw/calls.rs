@@ -116,7 +116,7 @@ fn growth(checks: &mut Checks) -> Outcome {
         Err(Errno::EINVAL),
     );
     let map = ioctl::Map {
-        reserved: [1, 0, 0, 0],
+        reserved: [1, 0],
         ..Default::default()
     };
     checks.equal(
@@ -162,7 +162,7 @@ fn growth(checks: &mut Checks) -> Outcome {
         Some(Errno::EINVAL),
     );
     let tap = ioctl::Tap {
-        reserved: [0, 0, 0, 0, 0, 0, 0, 1],
+        reserved: [0, 0, 0, 1],
         ..tap_request("lo", TAP_OUTPUT)
     };
     checks.equal(

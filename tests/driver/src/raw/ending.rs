@@ -143,7 +143,7 @@ pub(super) fn last_words(peer: &Peer) -> Outcome {
     checks.equal(
         "entries refused",
         session.stats()?.refused,
-        nettap_uapi::ioctl::Refused::default(),
+        nettap_uapi::stats::Refused::default(),
     );
     println!("expect {}", datagrams.sent() - ENDINGS);
     checks.verdict()

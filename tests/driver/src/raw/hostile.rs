@@ -8,8 +8,8 @@ use super::Peer;
 use crate::checks::Checks;
 use crate::Outcome;
 use anyhow::Result;
-use nettap_uapi::ioctl::Refused;
 use nettap_uapi::ring::{Entry, Word};
+use nettap_uapi::stats::Refused;
 use nettap_uapi::tap::{TAP_INPUT, TAP_OUTPUT};
 
 /// An entry of a victim, and everything that must not happen to it.

@@ -8,7 +8,7 @@ use crate::checks::Checks;
 use crate::Outcome;
 use anyhow::{bail, Result};
 use clap::Args;
-use nettap_uapi::ioctl::TapStats;
+use nettap_uapi::stats::TapStats;
 use nettap_uapi::tap::{Mode, TAP_BYPASS, TAP_OUTPUT};
 use nix::errno::Errno;
 

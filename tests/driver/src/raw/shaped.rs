@@ -8,9 +8,9 @@ use super::Peer;
 use crate::checks::Checks;
 use crate::Outcome;
 use anyhow::{Context, Result};
-use nettap_uapi::ioctl::TapStats;
 use nettap_uapi::mbuf::{Header, CSUM_PARTIAL, GSO_TCPV4, NO_MBUF};
 use nettap_uapi::ring::{Entry, REVERT_CHANGED};
+use nettap_uapi::stats::TapStats;
 use nettap_uapi::tap::TAP_OUTPUT;
 
 /// Which counter a lie ends in.

@@ -3,12 +3,11 @@
 //! Prints the ABI as the Rust side has it: sizes, offsets, requests and constants, a line each.
 //! `tests/abi/run.sh` compares it with what C compilers make of the generated header.
 
-use nettap_uapi::ioctl::{
-    self, Info, Map, Pull, Push, Query, Refused, RegionStats, SessionStats, Tap, TapStats, Untap,
-};
+use nettap_uapi::ioctl::{self, Filter, Info, Map, Pull, Push, Query, Set, Tap, Untap};
 use nettap_uapi::layout::{self, RingMap};
 use nettap_uapi::mbuf::{self, Header};
 use nettap_uapi::ring::{self, Cell, Words};
+use nettap_uapi::stats::{Refused, RegionStats, SessionStats, TapStats};
 use nettap_uapi::tap;
 
 /// Size of the field that a function selects.
@@ -49,17 +48,20 @@ fn structures() {
     structure!("info", Info, abi_version session features mbuf_size mbufs alpha_min_us alpha_max_us
         ring_max taps_max reserved);
     structure!("map", Map, flags prealloc ring_cells mbuf_size mbufs data_offset region_offset
-        region_len alloc dealloc group reserved);
+        region_len alloc dealloc group access group_mbuf_size group_mbufs pad reserved);
     structure!("pull", Pull, n reserved timeout_us);
     structure!("push", Push, tap n timeout_us);
     structure!("tap", Tap, ifname mode flags netns ring_cells snaplen on_full on_exit gso max_bytes
-        fd id ifindex pad detour revert reserved);
+        fd id ifindex pad detour revert no_consumer fanout max_age_us filter reserved);
+    structure!("filter", Filter, kind len_or_fd program);
+    structure!("set", Set, id what on_full on_exit no_consumer snaplen max_bytes max_age_us filter
+        reserved);
     structure!("untap", Untap, id reserved);
     structure!("query", Query, kind record_size from_id count records);
     structure!("region_stats", RegionStats, mbuf_size mbufs free allocated detoured kernel sessions
-        taps reclaimed);
+        taps reclaimed id access uid gid group);
     structure!("session_stats", SessionStats, id pid comm mapped taps allocated prealloc deallocated
-        refused rounds calls wakeups);
+        refused rounds calls wakeups group locks);
     structure!("refused", Refused, index holder generation flags scribbled);
     structure!("tap_stats", TapStats, id session pid mode ifindex netns ifname on_full on_exit gso
         snaplen ring_cells ring_used max_bytes held_bytes detoured detoured_bytes detoured_gso
@@ -67,7 +69,8 @@ fn structures() {
         refused_offload refused_change refused_memory in_flight passed_ring passed_mbufs
         passed_bytes passed_other dropped_ring dropped_mbufs dropped_bytes dropped_other cut_off
         crossed_in injected injected_refused refused scribbled_detour undelivered
-        ring_high_water);
+        ring_high_water no_consumer fanout flags filter max_age_us group failed_open fail_opens
+        aged handed_over passed_stalled passed_filter);
 }
 
 fn requests() {
@@ -80,7 +83,7 @@ fn requests() {
             );)+
         };
     }
-    requests!(INFO Info  MAP Map  PULL Pull  PUSH Push  TAP Tap  UNTAP Untap  QUERY Query);
+    requests!(INFO Info  MAP Map  PULL Pull  PUSH Push  TAP Tap  UNTAP Untap  QUERY Query  SET Set);
     println!("ioctl NETTAP_IOC_UNMAP {:#x}", ioctl::request_unmap());
 }
 
@@ -88,8 +91,9 @@ fn constants() {
     use nettap_uapi as root;
     constants!("NETTAP_", root: ABI_VERSION FEATURES);
     constants!("NETTAP_", ioctl: MAGIC QUERY_REGION QUERY_SESSIONS QUERY_TAPS
-        QUERY_ENDED);
-    constants!("NETTAP_NR_", ioctl: INFO MAP UNMAP PULL PUSH TAP UNTAP QUERY);
+        QUERY_ENDED SET_ON_FULL SET_ON_EXIT SET_NO_CONSUMER SET_SNAPLEN SET_MAX_BYTES SET_MAX_AGE
+        SET_FILTER);
+    constants!("NETTAP_NR_", ioctl: INFO MAP UNMAP PULL PUSH TAP UNTAP QUERY SET);
     constants!("NETTAP_", layout: RING_CELLS CELL_SIZE);
     constants!("NETTAP_", mbuf: NO_MBUF MBUFS_MAX MBUF_SIZE_MIN MBUF_SIZE_MAX MBUF_SIZE_DEFAULT
         DATA_OFFSET DIR_RECEIVED DIR_SENT CSUM_NONE CSUM_PARTIAL CSUM_VALID GSO_NONE GSO_TCPV4
@@ -99,7 +103,8 @@ fn constants() {
     constants!("", tap: TAP_INPUT TAP_OUTPUT TAP_BYPASS);
     constants!("NETTAP_", tap: ON_FULL_PASS ON_FULL_DROP ON_EXIT_REVERT ON_EXIT_DROP GSO_WHOLE
         GSO_SEGMENT RING_MIN RING_MAX RING_DEFAULT TAPS_MAX CHAIN_MAX MAX_BYTES_DEFAULT
-        IFNAME_MAX);
+        IFNAME_MAX NO_CONSUMER_PASS NO_CONSUMER_HOLD FANOUT_NONE FANOUT_ANY FANOUT_FLOW TAP_STANDBY
+        FILTER_NONE FILTER_CLASSIC FILTER_EBPF FILTER_MAX ACCESS_UID ACCESS_GID ACCESS_ALL GROUP_MAX);
 }
 
 fn main() {

@@ -12,7 +12,7 @@ use crate::args::Add;
 use crate::detach;
 use crate::failure::Failure;
 use crate::kernel::name;
-use nettap::uapi::ioctl::TapStats;
+use nettap::uapi::stats::TapStats;
 use nettap::uapi::tap::Mode;
 use nettap::{Error, Session, Tap, Wait};
 use nix::errno::Errno;

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::link::{links, Link};
 use crate::out::{Record, Value};
 use caps::{CapSet, Capability};
-use nettap::uapi::ioctl::TapStats;
+use nettap::uapi::stats::TapStats;
 use nettap::uapi::tap::Mode;
 
 const MODES: [Mode; 3] = [Mode::Input, Mode::Output, Mode::Bypass];

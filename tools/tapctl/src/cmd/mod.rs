@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::kernel::{name, Kernel};
 use crate::netns::{self, Netns};
 use crate::out::Out;
-use nettap::uapi::ioctl::{SessionStats, TapStats};
+use nettap::uapi::stats::{SessionStats, TapStats};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 

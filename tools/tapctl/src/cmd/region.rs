@@ -5,7 +5,7 @@
 use super::Context;
 use crate::failure::Failure;
 use crate::out::{Record, Value};
-use nettap::uapi::ioctl::RegionStats;
+use nettap::uapi::stats::RegionStats;
 use nettap::Info;
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use super::Context;
 use crate::failure::Failure;
 use crate::kernel::name;
 use crate::out::Record;
-use nettap::uapi::ioctl::{Refused, SessionStats};
+use nettap::uapi::stats::{Refused, SessionStats};
 
 /// `session list`.
 pub fn list(context: &mut Context<'_, '_>) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use crate::args::Stats;
 use crate::failure::Failure;
 use crate::kernel::{name, no_tap, Kernel};
 use crate::out::{Record, Value};
-use nettap::uapi::ioctl::{Refused, TapStats};
+use nettap::uapi::stats::{Refused, TapStats};
 use std::thread;
 use std::time::Duration;
 

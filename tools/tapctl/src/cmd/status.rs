@@ -6,7 +6,7 @@ use super::{stats, taps_in_view, Context, Owners};
 use crate::failure::Failure;
 use crate::kernel::name;
 use crate::out::{Record, Value};
-use nettap::uapi::ioctl::{Refused, RegionStats, SessionStats, TapStats};
+use nettap::uapi::stats::{Refused, RegionStats, SessionStats, TapStats};
 use nettap::uapi::ABI_VERSION;
 use nettap::Info;
 

@@ -7,7 +7,7 @@ use crate::args::{Del, List};
 use crate::failure::Failure;
 use crate::kernel::name;
 use crate::out::{Record, Value};
-use nettap::uapi::ioctl::TapStats;
+use nettap::uapi::stats::TapStats;
 use nettap::uapi::tap::{Gso, Mode, OnExit, OnFull};
 use nix::errno::Errno;
 

@@ -4,7 +4,7 @@
 
 #![allow(dead_code, reason = "no test uses all of it")]
 
-use nettap::uapi::ioctl::{Refused, RegionStats, SessionStats, TapStats};
+use nettap::uapi::stats::{Refused, RegionStats, SessionStats, TapStats};
 use nettap::uapi::tap::{TAP_BYPASS, TAP_INPUT};
 use nettap::Info;
 use std::cell::RefCell;
@@ -110,6 +110,7 @@ impl Default for Fake {
                 sessions: 1,
                 taps: 2,
                 reclaimed: 11,
+                ..RegionStats::default()
             },
             sessions: vec![session],
             taps: vec![tap, other],

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! A value that many read without a lock and few replace as a whole: RCU over a pointer.
+
+use core::ptr::null_mut;
+
+use kernel::alloc::KBox;
+use kernel::prelude::*;
+use kernel::sync::atomic::Acquire;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Full;
+use kernel::sync::rcu::Guard;
+
+use super::netdev::synchronize;
+
+/// A published value, or none.
+///
+/// # Invariants
+///
+/// The pointer is null or comes from a `KBox` that this value owns. A box that is taken out is dropped
+/// only after a grace period.
+pub(crate) struct Published<T: Send + Sync>(Atomic<*mut T>);
+
+// SAFETY: It owns a `T` and lends shared references of it.
+unsafe impl<T: Send + Sync> Send for Published<T> {}
+// SAFETY: As for Send; replacing is one atomic exchange.
+unsafe impl<T: Send + Sync> Sync for Published<T> {}
+
+impl<T: Send + Sync> Published<T> {
+    /// Nothing yet.
+    pub(crate) const fn new() -> Self {
+        Self(Atomic::new(null_mut()))
+    }
+
+    /// What is published now, for as long as the reader's section lasts.
+    pub(crate) fn get<'a>(&'a self, _reading: &'a Guard) -> Option<&'a T> {
+        let at = self.0.load(Acquire);
+        // SAFETY: By the invariant it is null or a box that is not freed before the end of the
+        // section that `_reading` proves.
+        unsafe { at.as_ref() }
+    }
+
+    /// Publishes another value, or none. Readers may still see the old one until it is dropped, which
+    /// waits for a grace period: sleeps.
+    pub(crate) fn replace(&self, new: Option<KBox<T>>) -> Retired<T> {
+        let new = new.map_or(null_mut(), KBox::into_raw);
+        let old = self.0.xchg(new, Full);
+        if old.is_null() {
+            return Retired(None);
+        }
+        // SAFETY: By the invariant it came from a box, which nobody else takes out again.
+        Retired(Some(unsafe { KBox::from_raw(old) }))
+    }
+}
+
+impl<T: Send + Sync> Drop for Published<T> {
+    fn drop(&mut self) {
+        // Nobody reads from `self` any more.
+        let at = self.0.load(Acquire);
+        if !at.is_null() {
+            // SAFETY: By the invariant it came from a box; `self` was its owner.
+            drop(unsafe { KBox::from_raw(at) });
+        }
+    }
+}
+
+/// A value that is no longer published; dropped, it waits until nobody reads it any more.
+#[must_use = "its drop waits for a grace period"]
+pub(crate) struct Retired<T: Send + Sync>(Option<KBox<T>>);
+
+impl<T: Send + Sync> Drop for Retired<T> {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            synchronize();
+        }
+    }
+}
