@@ -7,7 +7,9 @@ use core::time::Duration;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+use crate::intake::Common;
 use crate::reclaim::Cause;
+use crate::registry::Change;
 use crate::rings::cells_wanted;
 use crate::session::Session;
 use crate::sys::chardev::write_user;
@@ -16,12 +18,15 @@ use crate::sys::netdev::Namespace;
 use crate::sys::netdev::Rtnl;
 use crate::sys::task::may_administer;
 use crate::tap::Options;
+use crate::tap::Policies;
 use crate::tapfile::TAPS;
 use crate::uapi;
 use crate::uapi::ioctl;
 use crate::uapi::ioctl::request;
+use crate::uapi::tap::Fanout;
 use crate::uapi::tap::Gso;
 use crate::uapi::tap::Mode;
+use crate::uapi::tap::NoConsumer;
 use crate::uapi::tap::OnExit;
 use crate::uapi::tap::OnFull;
 use crate::uapi::tap::GROUP_MAX;
@@ -29,6 +34,7 @@ use crate::uapi::tap::MAX_BYTES_DEFAULT;
 use crate::uapi::tap::RING_DEFAULT;
 use crate::uapi::tap::RING_MAX;
 use crate::uapi::tap::TAPS_MAX;
+use crate::uapi::tap::TAP_STANDBY;
 
 const INFO: u32 = request(ioctl::INFO, 0);
 const MAP: u32 = request(ioctl::MAP, 0);
@@ -38,6 +44,7 @@ const PUSH: u32 = request(ioctl::PUSH, 0);
 const TAP: u32 = request(ioctl::TAP, 0);
 const UNTAP: u32 = request(ioctl::UNTAP, 0);
 const QUERY: u32 = request(ioctl::QUERY, 0);
+const SET: u32 = request(ioctl::SET, 0);
 
 /// Does what a program asks of its session.
 pub(crate) fn on_session(session: &Arc<Session>, request: &Request) -> Result {
@@ -50,6 +57,7 @@ pub(crate) fn on_session(session: &Arc<Session>, request: &Request) -> Result {
         TAP => tap(session, request),
         UNTAP => untap(session, request),
         QUERY => query(session, request),
+        SET => set(session, request),
         _ => Err(ENOTTY),
     }
 }
@@ -143,30 +151,31 @@ fn tap(session: &Session, request: &Request) -> Result {
     let mut ask: ioctl::Tap = request.read()?;
     // What this module cannot do yet.
     let filter = &ask.filter;
-    let beyond = u64::from(ask.no_consumer | ask.fanout | filter.kind | filter.len_or_fd);
-    if beyond | filter.program | ask.max_age_us != 0 {
+    if u64::from(filter.kind | filter.len_or_fd) | filter.program != 0 {
         return Err(not_supported());
     }
-    if ask.flags != 0 || ask.pad != 0 || ask.reserved != [0; 4] {
+    if ask.flags & !TAP_STANDBY != 0 || ask.pad != 0 || ask.reserved != [0; 4] {
         return Err(EINVAL);
     }
-    let options = Options {
+    let common = Common {
         mode: Mode::from_raw(ask.mode).ok_or(EINVAL)?,
-        on_full: OnFull::from_raw(ask.on_full).ok_or(EINVAL)?,
-        on_exit: OnExit::from_raw(ask.on_exit).ok_or(EINVAL)?,
+        fanout: Fanout::from_raw(ask.fanout).ok_or(EINVAL)?,
         gso: Gso::from_raw(ask.gso).ok_or(EINVAL)?,
-        snaplen: if ask.snaplen == 0 {
-            u32::MAX
-        } else {
-            ask.snaplen
-        },
-        max_bytes: if ask.max_bytes == 0 {
-            MAX_BYTES_DEFAULT
-        } else {
-            ask.max_bytes
-        },
+        on_full: OnFull::from_raw(ask.on_full).ok_or(EINVAL)?,
+        no_consumer: NoConsumer::from_raw(ask.no_consumer).ok_or(EINVAL)?,
+    };
+    let options = Options {
+        mode: common.mode,
+        standby: ask.flags & TAP_STANDBY != 0,
         ring_cells: cells_wanted(ask.ring_cells, RING_DEFAULT)?,
     };
+    // Nobody else could consume.
+    if options.standby && common.fanout == Fanout::None {
+        return Err(EINVAL);
+    }
+    let on_exit = OnExit::from_raw(ask.on_exit).ok_or(EINVAL)?;
+    let (snaplen, max_bytes) = (snaplen(ask.snaplen), max_bytes(ask.max_bytes));
+    let policies = Policies::new(on_exit, snaplen, max_bytes, ask.max_age_us);
     let namespace = Namespace::of(ask.netns)?;
     if !namespace.may_administer() {
         return Err(EPERM);
@@ -175,7 +184,7 @@ fn tap(session: &Session, request: &Request) -> Result {
     if !device.is_ethernet() {
         return Err(not_supported());
     }
-    let content = session.tap(device, options, &mut ask)?;
+    let content = session.tap(device, common, options, policies, &mut ask)?;
     // From here on dropping the file ends the tap; before, nobody but us knows of it.
     let file = match TAPS.anonymous(c"[nettap]", Arc::clone(&content)) {
         Ok(file) => file,
@@ -188,6 +197,55 @@ fn tap(session: &Session, request: &Request) -> Result {
     request.write(&ask)?;
     file.install();
     Ok(())
+}
+
+/// Zero is all of the packet.
+fn snaplen(asked: u32) -> u32 {
+    if asked == 0 {
+        u32::MAX
+    } else {
+        asked
+    }
+}
+
+/// Zero is the default.
+fn max_bytes(asked: u64) -> u64 {
+    if asked == 0 {
+        MAX_BYTES_DEFAULT
+    } else {
+        asked
+    }
+}
+
+fn set(session: &Session, request: &Request) -> Result {
+    let ask: ioctl::Set = request.read()?;
+    let known = ioctl::SET_ON_FULL
+        | ioctl::SET_ON_EXIT
+        | ioctl::SET_NO_CONSUMER
+        | ioctl::SET_SNAPLEN
+        | ioctl::SET_MAX_BYTES
+        | ioctl::SET_MAX_AGE;
+    if ask.what & !known != 0 || ask.reserved != [0; 4] {
+        return Err(EINVAL);
+    }
+    let asked = |bit: u32| ask.what & bit != 0;
+    let mut change = Change {
+        snaplen: asked(ioctl::SET_SNAPLEN).then_some(snaplen(ask.snaplen)),
+        max_bytes: asked(ioctl::SET_MAX_BYTES).then_some(max_bytes(ask.max_bytes)),
+        max_age_us: asked(ioctl::SET_MAX_AGE).then_some(ask.max_age_us),
+        ..Change::default()
+    };
+    if asked(ioctl::SET_ON_FULL) {
+        change.on_full = Some(OnFull::from_raw(ask.on_full).ok_or(EINVAL)?);
+    }
+    if asked(ioctl::SET_ON_EXIT) {
+        change.on_exit = Some(OnExit::from_raw(ask.on_exit).ok_or(EINVAL)?);
+    }
+    if asked(ioctl::SET_NO_CONSUMER) {
+        change.no_consumer = Some(NoConsumer::from_raw(ask.no_consumer).ok_or(EINVAL)?);
+    }
+    let rtnl = Rtnl::lock();
+    session.registry.set(ask.id, &change, &rtnl)
 }
 
 fn untap(session: &Session, request: &Request) -> Result {

@@ -11,100 +11,30 @@ use kernel::sync::Arc;
 use crate::region::Chain;
 use crate::serve::Serving;
 use crate::stats::Miss;
-use crate::sys::hook::OnPacket;
-use crate::sys::hook::Verdict;
 use crate::sys::hook::Way;
 use crate::sys::skb::Description;
 use crate::sys::skb::Skb;
+use crate::tap::NotBooked;
 use crate::tap::Tap;
 use crate::uapi::mbuf::DATA_OFFSET;
 use crate::uapi::mbuf::MBUF_SNAPPED;
 use crate::uapi::mbuf::NO_MBUF;
-use crate::uapi::tap::Gso;
-use crate::uapi::tap::Mode;
-use crate::uapi::tap::OnFull;
 use crate::uapi::tap::CHAIN_MAX;
 
-/// A tap as the hook sees it: with whom it is served.
+/// A tap as its intake sees it: with whom it is served.
 pub(crate) struct Inlet {
     pub(crate) tap: Arc<Tap>,
     pub(crate) serving: Arc<Serving>,
 }
 
-/// A packet that was not detoured comes back with the reason; no reason: the tap has ended.
-struct Missed {
-    skb: Option<Skb>,
-    miss: Option<Miss>,
+/// A packet that was not detoured comes back with the reason; no reason: the tap's gate is closed.
+pub(crate) struct Missed {
+    pub(crate) skb: Option<Skb>,
+    pub(crate) miss: Option<Miss>,
 }
 
-impl OnPacket for Inlet {
-    fn on_packet(&self, skb: Skb, way: Way) -> Verdict {
-        let tap = &*self.tap;
-        if tap.options.mode == Mode::Bypass && way == Way::Sent {
-            tap.cut_off.add(1);
-            return Verdict::Drop(skb);
-        }
-        let verdict = if tap.options.gso == Gso::Segment && skb.is_gso() {
-            self.detour_segments(skb, way)
-        } else {
-            match detour(tap, skb, way) {
-                Ok(()) => Verdict::Stolen,
-                Err(missed) => self.missed(missed),
-            }
-        };
-        self.serving.kick();
-        verdict
-    }
-}
-
-impl Inlet {
-    /// Each piece is a packet of its own: those that find no room go their way by themselves.
-    fn detour_segments(&self, skb: Skb, way: Way) -> Verdict {
-        let segments = match skb.segment(way) {
-            Ok(segments) => segments,
-            Err(skb) => {
-                return self.missed(Missed {
-                    skb,
-                    miss: Some(Miss::Other),
-                })
-            }
-        };
-        for segment in segments {
-            let Err(missed) = detour(&self.tap, segment, way) else {
-                continue;
-            };
-            if let Verdict::Pass(skb) = self.missed(missed) {
-                match way {
-                    Way::Received => skb.deliver_input(),
-                    Way::Sent => skb.deliver_output(),
-                };
-            }
-        }
-        Verdict::Stolen
-    }
-
-    /// The `on_full` policy.
-    fn missed(&self, missed: Missed) -> Verdict {
-        let tap = &*self.tap;
-        match (missed.miss, missed.skb) {
-            (None, Some(skb)) => Verdict::Pass(skb),
-            (Some(miss), Some(skb)) if tap.options.on_full == OnFull::Pass => {
-                tap.passed.count(miss);
-                Verdict::Pass(skb)
-            }
-            (Some(miss), Some(skb)) => {
-                tap.dropped.count(miss);
-                Verdict::Drop(skb)
-            }
-            (miss, None) => {
-                tap.dropped.count(miss.unwrap_or(Miss::Other));
-                Verdict::Stolen
-            }
-        }
-    }
-}
-
-fn detour(tap: &Tap, skb: Skb, way: Way) -> Result<(), Missed> {
+/// Gives a packet of a flow to a tap.
+pub(crate) fn detour(tap: &Tap, skb: Skb, way: Way, flow: u32) -> Result<(), Missed> {
     let miss = |skb, miss| Missed {
         skb: Some(skb),
         miss: Some(miss),
@@ -114,16 +44,16 @@ fn detour(tap: &Tap, skb: Skb, way: Way) -> Result<(), Missed> {
         return Err(miss(skb, Miss::Other));
     }
     let capacity = tap.region.capacity();
-    let wanted = seen.wire_len().min(tap.options.snaplen);
+    let wanted = seen.wire_len().min(tap.policies.snaplen());
     let count = tap.region.mbufs_for(wanted).clamp(1, CHAIN_MAX);
     let Some(chain) = tap.region.take(count) else {
         return Err(miss(skb, Miss::Mbufs));
     };
     let (truesize, wire, gso) = (seen.truesize(), seen.wire_len(), seen.is_gso());
     let booked = match tap.book(truesize, wire, gso) {
-        Some(Ok(booked)) => booked,
-        Some(Err(why)) => return Err(miss(skb, why)),
-        None => {
+        Ok(booked) => booked,
+        Err(NotBooked::Miss(why)) => return Err(miss(skb, why)),
+        Err(NotBooked::Closed) => {
             return Err(Missed {
                 skb: Some(skb),
                 miss: None,
@@ -147,7 +77,7 @@ fn detour(tap: &Tap, skb: Skb, way: Way) -> Result<(), Missed> {
             miss: Some(Miss::Other),
         });
     };
-    let entry = chain.detour(tap.label.id, skb, truesize, booked.number);
+    let entry = chain.detour(tap.label.id, skb, truesize, booked.number, flow);
     tap.detour.cells().fill(booked.position, entry);
     Ok(())
 }

@@ -17,6 +17,9 @@ use kernel::sync::Arc;
 mod control;
 mod detour;
 mod device;
+mod flows;
+mod haul;
+mod intake;
 mod outbox;
 mod reclaim;
 mod region;
@@ -31,6 +34,7 @@ mod supply;
 mod sys;
 mod tap;
 mod tapfile;
+mod watch;
 
 /// The border between kernel and program, shared with the library.
 #[path = "../uapi/src/lib.rs"]

@@ -3,17 +3,20 @@
 //! The packets of one round, between its two halves: collected under the session's lock, delivered
 //! without it.
 
+use crate::flows::Out;
 use crate::revert::Outlet;
 use crate::sys::skb::Skb;
 
 /// Most packets of one round: NAPI's weight.
 pub(crate) const ROUND: usize = 64;
 
-/// A packet on its way out of a round, and the place of its tap.
+/// A packet on its way out of a round, the place of its tap, and its flow, which has it out until it has
+/// been delivered.
 struct Delivery {
     skb: Skb,
     outlet: Outlet,
     place: usize,
+    out: Option<Out>,
 }
 
 /// The packets of one round.
@@ -37,9 +40,14 @@ impl Outbox {
     }
 
     /// Adds a packet; what finds no room is freed, so the caller asks first.
-    pub(crate) fn add(&mut self, skb: Skb, outlet: Outlet, place: usize) {
+    pub(crate) fn add(&mut self, skb: Skb, outlet: Outlet, place: usize, out: Option<Out>) {
         if let Some(free) = self.deliveries.get_mut(self.used) {
-            *free = Some(Delivery { skb, outlet, place });
+            *free = Some(Delivery {
+                skb,
+                outlet,
+                place,
+                out,
+            });
             self.used = self.used.wrapping_add(1);
         }
     }
@@ -53,6 +61,7 @@ impl Outbox {
                 Outlet::Output => delivery.skb.deliver_output(),
                 Outlet::Drop => true,
             };
+            drop(delivery.out);
             if !taken {
                 lost(delivery.place);
             }

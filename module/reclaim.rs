@@ -7,37 +7,34 @@
 //!    tap leaves the session; from here on its revert ring is nobody's.
 //! 2. What the program still holds is taken back by the kernel's own account and follows `on_exit`, at
 //!    once and in the order of its detours. Packets that come meanwhile queue up behind and are taken
-//!    back too, until there is none; then the tap closes, and packets pass.
-//! 3. The hooks are unregistered and a grace period passes: no CPU is in them any more, and no round
-//!    delivers a packet of the tap.
+//!    back too, until there is none; then the tap closes, and packets pass, or go to the others of its
+//!    fan-out.
+//! 3. The tap leaves its intake, the last one with the hooks, and a grace period passes: no CPU is on its
+//!    way into it any more, and no round delivers a packet of the tap.
 //! 4. What a hook on another CPU was still detouring follows `on_exit` too.
 //! 5. Sleepers wake and see the end; the reference to the interface goes.
 //!
 //! Process context; RTNL is held, so that no interface goes or comes meanwhile.
 
+use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use crate::detour::Inlet;
-use crate::region::Claim;
+use crate::haul;
+use crate::haul::Haul;
+use crate::intake::Intake;
 use crate::region::Holder;
 use crate::region::Region;
-use crate::revert::outlet_of;
-use crate::revert::way_of;
-use crate::revert::Outlet;
 use crate::round::TapEnd;
 use crate::serve::Serving;
+use crate::serve::SWEEPS;
+use crate::stats::bump;
 use crate::stats::End;
-use crate::sys::hook;
-use crate::sys::hook::Way;
 use crate::sys::netdev::Rtnl;
-use crate::sys::skb::Sorted;
 use crate::sys::task::breathe;
 use crate::sys::task::BottomHalvesOff;
+use crate::tap::Gate;
 use crate::uapi::stats::TapStats;
-use crate::uapi::tap::OnExit;
-
-/// How often what is held is taken back while packets still queue up behind it.
-const SWEEPS: u32 = 64;
 
 /// Why a tap ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,26 +49,31 @@ pub(crate) enum Cause {
 pub(crate) fn untap(
     serving: &Arc<Serving>,
     place: usize,
-    mut hooks: Hooks,
+    intake: &Intake,
     cause: Cause,
-    _rtnl: &Rtnl,
+    rtnl: &Rtnl,
 ) -> Option<TapStats> {
     let mut end = serving.retire(place)?;
     // Packets still come and queue up behind those that are being taken back.
     for _ in 0..SWEEPS {
         take_back(&mut end, cause);
         let _bh = BottomHalvesOff::new();
-        if end.tap.close_when(end.counts.ends.all()) {
+        let ended = end.counts.ends.all();
+        if end
+            .tap
+            .close_when(ended, Gate::Ended, || intake.succeed(&end.tap))
+        {
             break;
         }
     }
     // A flood that does not let up: the last may be overtaken.
     {
         let _bh = BottomHalvesOff::new();
-        end.tap.close();
+        end.tap.close(Gate::Ended);
+        intake.succeed(&end.tap);
     }
     take_back(&mut end, cause);
-    hook::end(hooks.iter_mut().filter_map(Option::take));
+    intake.leave(&end.tap, rtnl);
     take_back(&mut end, cause);
     let last = {
         let _bh = BottomHalvesOff::new();
@@ -91,44 +93,77 @@ fn take_back(end: &mut TapEnd, cause: Cause) {
         }
     }
     let tap = Arc::clone(&end.tap);
-    let revert = tap.options.on_exit == OnExit::Revert && cause == Cause::Untap;
-    let fate = if revert {
-        End::Reinjected
-    } else {
-        End::DroppedByPolicy
-    };
-    let mut held = Sorted::new();
-    for index in 0..tap.region.mbufs() {
-        if index & 0xfff == 0xfff {
-            breathe();
-        }
-        let claim = tap
-            .region
-            .reclaim(index, |holder| holder == Holder::Detoured(tap.label.id));
-        if let Some(Claim::Packet(packet)) = claim {
-            tap.region.count_reclaimed(packet.chain.count());
-            end.ended(packet.truesize, fate);
-            held.add(packet.skb, packet.number);
-        }
-    }
-    if !revert {
-        return;
-    }
-    // Where it was going before the tap turned it aside; a bypass tap's packets go to the host again.
-    let outlet = match way_of(tap.options.mode) {
-        Way::Received => Outlet::Input,
-        Way::Sent => outlet_of(tap.options.mode),
-    };
-    for skb in held.finish() {
+    let fate = haul::fate(&tap, cause == Cause::Untap);
+    let haul = Haul::of(&tap);
+    end.ended_all(haul.packets, haul.truesize, fate);
+    let undelivered = haul.follow(&tap, fate);
+    bump(&mut end.counts.undelivered, undelivered);
+}
+
+/// A program has joined taps on standby: what has waited with them goes to it, oldest first, and in the
+/// moment when none is left the packets that come, too. `to` has joined its intake and is not open yet.
+pub(crate) fn take_over(intake: &Intake, to: &Arc<Inlet>, _rtnl: &Rtnl) -> Result {
+    let standbys = intake.standbys()?;
+    {
         let _bh = BottomHalvesOff::new();
-        let taken = match outlet {
-            Outlet::Input => skb.deliver_input(),
-            _ => skb.deliver_output(),
-        };
-        if !taken {
-            crate::stats::bump(&mut end.counts.undelivered, 1);
+        to.tap.admit();
+    }
+    for from in standbys {
+        from.serving.pause(|| hand_over(intake, &from, to));
+    }
+    let _bh = BottomHalvesOff::new();
+    to.tap.open();
+    Ok(())
+}
+
+fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
+    let id = from.tap.label.id;
+    for _ in 0..SWEEPS {
+        let haul = Haul::of(&from.tap);
+        let (mut handed, mut passed, mut dropped) = (0u64, 0u64, 0u64);
+        let truesize = haul.truesize;
+        haul.hand(|skb| {
+            bump(
+                match intake.hand_over(skb, to) {
+                    End::HandedOver => &mut handed,
+                    End::Reinjected => &mut passed,
+                    _ => &mut dropped,
+                },
+                1,
+            );
+        });
+        let closed = from.serving.with(|state| {
+            let Some(end) = state.end_of(id) else {
+                return true;
+            };
+            end.ended_all(handed, truesize, End::HandedOver);
+            end.ended_all(passed, 0, End::Reinjected);
+            end.ended_all(dropped, 0, End::DroppedByPolicy);
+            let ended = end.counts.ends.all();
+            from.tap.close_when(ended, Gate::Waiting, || to.tap.open())
+        });
+        if closed {
+            break;
         }
     }
+    let _bh = BottomHalvesOff::new();
+    from.tap.close(Gate::Waiting);
+    from.tap.skip_ring();
+}
+
+/// Nobody is to wait for the next program any more: what has waited with taps on standby follows
+/// `on_exit`.
+pub(crate) fn empty_standbys(intake: &Intake, _rtnl: &Rtnl) -> Result {
+    for standby in intake.standbys()? {
+        let (serving, tap) = (&standby.serving, &standby.tap);
+        serving.pause(|| {
+            if let Some(place) = serving.with(|state| state.place_of(tap.label.id)) {
+                serving.let_go(place, tap, Gate::Waiting);
+                serving.with(|_| tap.skip_ring());
+            }
+        });
+    }
+    Ok(())
 }
 
 /// Takes back the mbufs that a session had for new packets.
@@ -143,6 +178,3 @@ pub(crate) fn take_back_allocated(region: &Region, session: u32) {
         }
     }
 }
-
-/// The hooks of a tap; they end here.
-pub(crate) type Hooks = [Option<hook::Hook<Inlet>>; 2];

@@ -36,6 +36,7 @@ use crate::stats::Counter;
 use crate::sys::pages::SharedPages;
 use crate::sys::skb::Skb;
 use crate::sys::skb::SkbSlot;
+use crate::sys::task::now;
 use crate::sys::task::BottomHalvesOff;
 use crate::uapi::mbuf::Header;
 use crate::uapi::mbuf::DATA_OFFSET;
@@ -110,6 +111,10 @@ struct Slot {
     truesize: Atomic<u32>,
     /// Of the first of a detoured packet: its place in the order of detours.
     number: Atomic<u64>,
+    /// Of the first of a detoured packet: its flow, see `flows`.
+    flow: Atomic<u32>,
+    /// Of the first of a detoured packet: when it was handed to its tap, in ticks.
+    born: Atomic<u64>,
     /// Of the first of a detoured packet: the packet.
     skb: SkbSlot,
 }
@@ -123,6 +128,8 @@ impl Slot {
             count: Atomic::new(0),
             truesize: Atomic::new(0),
             number: Atomic::new(0),
+            flow: Atomic::new(0),
+            born: Atomic::new(0),
             skb: SkbSlot::new(),
         }
     }
@@ -328,6 +335,7 @@ impl Region {
                     skb: packet,
                     truesize: slot.truesize.load(Relaxed),
                     number: slot.number.load(Relaxed),
+                    flow: slot.flow.load(Relaxed),
                     chain,
                 }))
             }
@@ -349,6 +357,13 @@ impl Region {
         for slot in slots.filter(|slot| may(slot.word().holder())) {
             slot.skb.leave_closed();
         }
+    }
+
+    /// When the oldest packet of a tap was detoured, in ticks.
+    pub(crate) fn oldest(&self, tap: u32) -> Option<u64> {
+        let slots = self.slots.iter();
+        let held = slots.filter(|slot| slot.word().holder() == Holder::Detoured(tap));
+        held.map(|slot| slot.born.load(Relaxed)).min()
     }
 
     /// How many mbufs each kind of holder has.
@@ -399,6 +414,8 @@ pub(crate) struct Packet<'a> {
     pub(crate) truesize: u32,
     /// Its place in the order of detours.
     pub(crate) number: u64,
+    /// Its flow, see `flows`.
+    pub(crate) flow: u32,
     /// The mbufs that its bytes were copied into.
     pub(crate) chain: Chain<'a>,
 }
@@ -446,7 +463,7 @@ impl<'a> Chain<'a> {
     }
 
     /// Hands a detoured packet to a tap; the name that its ring shall carry.
-    pub(crate) fn detour(self, tap: u32, skb: Skb, truesize: u32, number: u64) -> Entry {
+    pub(crate) fn detour(self, tap: u32, skb: Skb, truesize: u32, number: u64, flow: u32) -> Entry {
         for index in self.indices().skip(1) {
             self.give(index, Holder::Chained(tap));
         }
@@ -454,6 +471,8 @@ impl<'a> Chain<'a> {
             slot.count.store(self.count, Relaxed);
             slot.truesize.store(truesize, Relaxed);
             slot.number.store(number, Relaxed);
+            slot.flow.store(flow, Relaxed);
+            slot.born.store(now(), Relaxed);
             slot.skb.put(skb);
         }
         self.hand_over(Holder::Detoured(tap))

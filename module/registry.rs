@@ -14,9 +14,10 @@ use kernel::rbtree::RBTree;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
 
+use crate::intake::Common;
+use crate::intake::Intake;
 use crate::reclaim;
 use crate::reclaim::Cause;
-use crate::reclaim::Hooks;
 use crate::region;
 use crate::region::Region;
 use crate::serve::Serving;
@@ -25,10 +26,15 @@ use crate::sys::netdev::DeviceId;
 use crate::sys::netdev::OnGone;
 use crate::sys::netdev::Rtnl;
 use crate::sys::task::BottomHalvesOff;
+use crate::tap::Policies;
 use crate::uapi::stats::RegionStats;
 use crate::uapi::stats::SessionStats;
 use crate::uapi::stats::TapStats;
+use crate::uapi::tap::Fanout;
 use crate::uapi::tap::Mode;
+use crate::uapi::tap::NoConsumer;
+use crate::uapi::tap::OnExit;
+use crate::uapi::tap::OnFull;
 
 /// Ended taps whose last figures are kept.
 const ENDED_KEPT: usize = 64;
@@ -69,12 +75,41 @@ impl Limits {
     }
 }
 
+/// Policies that are to change, checked.
+#[derive(Default)]
+pub(crate) struct Change {
+    pub(crate) on_full: Option<OnFull>,
+    pub(crate) on_exit: Option<OnExit>,
+    pub(crate) no_consumer: Option<NoConsumer>,
+    pub(crate) snaplen: Option<u32>,
+    pub(crate) max_bytes: Option<u64>,
+    pub(crate) max_age_us: Option<u64>,
+}
+
+impl Change {
+    /// Those that each tap has for itself.
+    fn apply(&self, policies: &Policies) {
+        if let Some(policy) = self.on_exit {
+            policies.set_on_exit(policy);
+        }
+        if let Some(bytes) = self.snaplen {
+            policies.set_snaplen(bytes);
+        }
+        if let Some(bytes) = self.max_bytes {
+            policies.set_max_bytes(bytes);
+        }
+        if let Some(us) = self.max_age_us {
+            policies.set_max_age(us);
+        }
+    }
+}
+
 struct TapRecord {
     mode: Mode,
     device: Arc<Device>,
     serving: Arc<Serving>,
     place: usize,
-    hooks: Hooks,
+    intake: Arc<Intake>,
 }
 
 struct Inner {
@@ -160,54 +195,70 @@ impl Registry {
         id
     }
 
-    /// Makes a tap known, or refuses with `EBUSY` if it cannot stand beside what is there.
+    /// The intake for one more tap of an interface, and whether it is new: one that is to be shared is
+    /// joined. `EBUSY`: what is there cannot be shared, or not stand beside it; `EEXIST`: it can, with
+    /// other options.
+    pub(crate) fn intake(
+        &self,
+        device: &Device,
+        common: Common,
+        _rtnl: &Rtnl,
+    ) -> Result<(Arc<Intake>, bool)> {
+        let inner = self.inner.lock();
+        let there = device.identity();
+        let mut taps = inner.taps.values();
+        let in_the_way = |t: &&TapRecord| t.device.is(there) && !t.mode.beside(common.mode);
+        let Some(tap) = taps.find(in_the_way) else {
+            return Ok((Intake::new(common)?, true));
+        };
+        let its = tap.intake.common();
+        let shared = its.fanout != Fanout::None && common.fanout != Fanout::None;
+        if its.mode != common.mode || !shared {
+            return Err(EBUSY);
+        }
+        if its != common {
+            return Err(EEXIST);
+        }
+        Ok((Arc::clone(&tap.intake), false))
+    }
+
+    /// Makes a tap known.
     pub(crate) fn add_tap(
         &self,
         id: u32,
-        mode: Mode,
         device: &Arc<Device>,
         serving: &Arc<Serving>,
         place: usize,
+        intake: &Arc<Intake>,
         _rtnl: &Rtnl,
     ) -> Result {
-        let mut inner = self.inner.lock();
-        let there = device.identity();
-        let mut taps = inner.taps.values();
-        if taps.any(|t| t.device.is(there) && !t.mode.beside(mode)) {
-            return Err(EBUSY);
-        }
-        drop(taps);
         let record = TapRecord {
-            mode,
+            mode: intake.common().mode,
             device: Arc::clone(device),
             serving: Arc::clone(serving),
             place,
-            hooks: [None, None],
+            intake: Arc::clone(intake),
         };
+        let mut inner = self.inner.lock();
         inner.taps.try_create_and_insert(id, record, GFP_KERNEL)?;
         Ok(())
     }
 
-    /// Leaves the hooks of a tap with its record; they end with it.
-    pub(crate) fn keep_hooks(&self, id: u32, hooks: Hooks, _rtnl: &Rtnl) {
-        let mut inner = self.inner.lock();
-        if let Some(record) = inner.taps.get_mut(&id) {
-            record.hooks = hooks;
-        }
-    }
-
     /// Ends a tap by its id. `ENOENT`: there is none. `EPERM`: the caller may not.
     pub(crate) fn end_tap(&self, id: u32, check: bool, cause: Cause, rtnl: &Rtnl) -> Result {
-        let (serving, place, hooks) = {
-            let mut inner = self.inner.lock();
-            let record = inner.taps.get_mut(&id).ok_or(ENOENT)?;
+        let (serving, place, intake) = {
+            let inner = self.inner.lock();
+            let record = inner.taps.get(&id).ok_or(ENOENT)?;
             if check && !record.device.may_administer(rtnl) {
                 return Err(EPERM);
             }
-            let hooks = core::mem::replace(&mut record.hooks, [None, None]);
-            (Arc::clone(&record.serving), record.place, hooks)
+            let intake = Arc::clone(&record.intake);
+            (Arc::clone(&record.serving), record.place, intake)
         };
-        let last = reclaim::untap(&serving, place, hooks, cause, rtnl);
+        let mut last = reclaim::untap(&serving, place, &intake, cause, rtnl);
+        if let Some(last) = &mut last {
+            intake.export(last);
+        }
         let mut inner = self.inner.lock();
         let record = inner.taps.remove(&id);
         if let Some(last) = last {
@@ -218,6 +269,34 @@ impl Registry {
         }
         drop(inner);
         drop(record);
+        Ok(())
+    }
+
+    /// Changes policies of a tap by its id. `ENOENT`: there is none. `EPERM`: the caller may not.
+    pub(crate) fn set(&self, id: u32, change: &Change, rtnl: &Rtnl) -> Result {
+        let (serving, place, intake) = {
+            let inner = self.inner.lock();
+            let record = inner.taps.get(&id).ok_or(ENOENT)?;
+            if !record.device.may_administer(rtnl) {
+                return Err(EPERM);
+            }
+            let intake = Arc::clone(&record.intake);
+            (Arc::clone(&record.serving), record.place, intake)
+        };
+        serving.with(|state| -> Result {
+            let end = state.tap_at_mut(place, id).ok_or(ENOENT)?;
+            change.apply(&end.tap.policies);
+            end.watch.look_soon();
+            Ok(())
+        })?;
+        if let Some(policy) = change.on_full {
+            intake.set_on_full(policy, rtnl);
+        }
+        if let Some(policy) = change.no_consumer {
+            if intake.set_no_consumer(policy, rtnl) {
+                reclaim::empty_standbys(&intake, rtnl)?;
+            }
+        }
         Ok(())
     }
 
@@ -274,14 +353,16 @@ impl Registry {
         let state = tap.serving.state.lock();
         let end = state.taps.get(tap.place).and_then(Option::as_ref);
         // A tap that is just ending has left its session: its record shows who it was.
-        Some(end.map_or(
+        let mut stats = end.map_or(
             TapStats {
                 id,
                 mode: tap.mode.raw(),
                 ..TapStats::default()
             },
             |end| end.export(),
-        ))
+        );
+        tap.intake.export(&mut stats);
+        Some(stats)
     }
 
     /// The last record of the first ended tap with an id from `from` on.

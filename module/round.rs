@@ -39,6 +39,7 @@ use crate::uapi::stats::Refused;
 use crate::uapi::stats::SessionStats;
 use crate::uapi::stats::TapStats;
 use crate::uapi::tap::TAPS_MAX;
+use crate::watch::Watch;
 
 /// Timed rounds without work, nothing being out, before the server sleeps.
 const PATIENCE: u32 = 16;
@@ -53,6 +54,7 @@ pub(crate) struct TapEnd {
     pub(crate) device: Arc<Device>,
     pub(crate) counts: RevertCounts,
     pub(crate) consumer: PrivateConsumer<SharedWord>,
+    pub(crate) watch: Watch,
 }
 
 impl TapEnd {
@@ -63,12 +65,18 @@ impl TapEnd {
             device,
             counts: RevertCounts::default(),
             consumer: PrivateConsumer::new(),
+            watch: Watch::new(),
         }
     }
 
     /// Counts the end of one of this tap's packets and frees its bytes for others.
     pub(crate) fn ended(&mut self, truesize: u32, end: End) {
-        self.counts.ends.count(end);
+        self.ended_all(1, u64::from(truesize), end);
+    }
+
+    /// The same for several packets and their bytes.
+    pub(crate) fn ended_all(&mut self, packets: u64, truesize: u64, end: End) {
+        self.counts.ends.count(end, packets);
         self.tap.credit(truesize);
     }
 
@@ -201,6 +209,15 @@ impl State {
         self.tended = if next < region.mbufs() { next } else { 0 };
     }
 
+    /// Whether a tap's program has held a packet for longer than it may; which ones says their watch.
+    pub(crate) fn watch(&mut self) -> bool {
+        let ends = self.taps.iter_mut().flatten();
+        ends.fold(false, |any, end| {
+            let outstanding = end.is_outstanding();
+            end.watch.look(&end.tap, outstanding) || any
+        })
+    }
+
     /// Whether a holder is this session: itself, or one of its taps.
     fn holds(&self, id: u32, holder: Holder) -> bool {
         match holder {
@@ -216,7 +233,19 @@ impl State {
         (end.tap.label.id == id).then_some(end)
     }
 
-    fn place_of(&self, tap: u32) -> Option<usize> {
+    /// The same, to be changed.
+    pub(crate) fn tap_at_mut(&mut self, place: usize, id: u32) -> Option<&mut TapEnd> {
+        let end = self.taps.get_mut(place)?.as_mut()?;
+        (end.tap.label.id == id).then_some(end)
+    }
+
+    /// A tap by its id.
+    pub(crate) fn end_of(&mut self, tap: u32) -> Option<&mut TapEnd> {
+        let place = self.place_of(tap)?;
+        self.taps.get_mut(place)?.as_mut()
+    }
+
+    pub(crate) fn place_of(&self, tap: u32) -> Option<usize> {
         let is_it = |end: &Option<TapEnd>| end.as_ref().is_some_and(|e| e.tap.label.id == tap);
         self.taps.iter().position(is_it)
     }
@@ -247,13 +276,19 @@ impl State {
                 Ok(Claim::Packet(packet)) => {
                     bump(&mut self.deallocated, 1);
                     let place = self.place_of(packet.tap).unwrap_or(usize::MAX);
+                    let mut out = None;
                     if let Some(Some(end)) = self.taps.get_mut(place) {
                         end.ended(packet.truesize, End::DroppedByProgram);
+                        out = end.tap.out_of_flow(packet.flow);
                     }
-                    outbox.add(packet.skb, Outlet::Drop, place);
+                    outbox.add(packet.skb, Outlet::Drop, place, out);
                 }
                 Err(refusal) => count_refusal(&mut self.refused, refusal),
             }
+        }
+        if work > 0 {
+            let taps = self.taps.iter().flatten();
+            taps.for_each(|end| end.tap.shows_life());
         }
         if let Some(supply) = self.supply.as_mut() {
             supply
@@ -281,6 +316,9 @@ impl State {
                 break;
             };
             self.revert_one(id, place, &tap, entry, outbox);
+        }
+        if work > 0 {
+            tap.shows_life();
         }
         if let Some(Some(end)) = self.taps.get_mut(place) {
             end.consumer.publish(&tap.revert.kernel_words().position);
@@ -324,6 +362,7 @@ impl State {
             tap,
             mut skb,
             truesize,
+            flow,
             chain,
             ..
         } = packet;
@@ -358,15 +397,17 @@ impl State {
             Ok(()) => End::Reverted,
         };
         let outlet = if result.is_ok() { outlet } else { Outlet::Drop };
+        let mut out = None;
         if let Some(Some(from)) = self.taps.get_mut(home) {
             from.ended(truesize, end);
+            out = from.tap.out_of_flow(flow);
         }
         if end == End::Crossed {
             if let Some(Some(toward)) = self.taps.get_mut(place) {
                 bump(&mut toward.counts.crossed_in, 1);
             }
         }
-        outbox.add(skb, outlet, place);
+        outbox.add(skb, outlet, place, out);
     }
 
     /// A new packet comes by the revert ring of the tap at `place`.
@@ -378,7 +419,7 @@ impl State {
         match revert::make_new(&to.region, chain, id, outlet, &end.device) {
             Ok(skb) => {
                 bump(&mut end.counts.injected, 1);
-                outbox.add(skb, outlet, place);
+                outbox.add(skb, outlet, place, None);
             }
             Err(_) => bump(&mut end.counts.injected_refused, 1),
         }

@@ -27,11 +27,15 @@
 use core::cell::Cell;
 use core::time::Duration;
 
+use kernel::new_mutex;
 use kernel::new_spinlock;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use kernel::sync::Mutex;
 use kernel::sync::SpinLock;
 
+use crate::haul;
+use crate::haul::Haul;
 use crate::outbox::Outbox;
 use crate::outbox::ROUND;
 use crate::round::Ring;
@@ -47,10 +51,14 @@ use crate::sys::server::Server;
 use crate::sys::server::Woken;
 use crate::sys::task::breathe;
 use crate::sys::task::BottomHalvesOff;
+use crate::tap::Gate;
+use crate::tap::Tap;
 use crate::uapi::ring::Word;
 use crate::uapi::stats::SessionStats;
 use crate::uapi::tap::TAPS_MAX;
 
+/// How often what is held is taken back while packets still queue up behind it.
+pub(crate) const SWEEPS: u32 = 64;
 /// How often a wait for free mbufs looks again, in microseconds: any session may give some back.
 const LOOK_AGAIN_US: u64 = 1000;
 
@@ -73,6 +81,9 @@ pub(crate) struct Serving {
     pub(crate) state: SpinLock<State>,
     calls: Counter,
     wakeups: Counter,
+    /// Whoever pauses the server: one at a time.
+    #[pin]
+    pausing: Mutex<()>,
 }
 
 impl HasServer for Serving {
@@ -89,12 +100,16 @@ impl OnPoll for Serving {
         // A last step over padding may go beyond it.
         let work = work.min(budget);
         let rest = state.rest(work > 0, self.alpha_min, self.alpha_max);
+        let overdue = state.watch();
         drop(state);
 
         self.deliver(&mut outbox);
         // A round that found nothing wakes nobody: who polls asks for a round, and would poll again.
         if work > 0 && self.server.wake(POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM) {
             self.wakeups.add(1);
+        }
+        if overdue {
+            self.server.defer();
         }
         if work >= budget {
             return budget;
@@ -105,6 +120,20 @@ impl OnPoll for Serving {
         }
         self.server.complete(work);
         work
+    }
+
+    fn on_deferred(&self) {
+        self.pause(|| {
+            for place in 0..TAPS_MAX as usize {
+                let overdue = self.with(|state| {
+                    let end = state.taps.get_mut(place)?.as_mut()?;
+                    end.watch.take_overdue().then(|| Arc::clone(&end.tap))
+                });
+                if let Some(tap) = overdue {
+                    self.let_go(place, &tap, Gate::Stalled);
+                }
+            }
+        });
     }
 }
 
@@ -129,6 +158,7 @@ impl Serving {
                 state <- new_spinlock!(state, "nettap_state"),
                 calls: Counter::new(),
                 wakeups: Counter::new(),
+                pausing <- new_mutex!((), "nettap_pausing"),
             }),
             GFP_KERNEL,
         )
@@ -164,20 +194,58 @@ impl Serving {
         }
     }
 
-    /// Takes the tap at `place` out of the session, having done all that the program had asked for by
-    /// any of its rings: what it dropped is dropped, what it sent on has left before what it held.
-    /// Sleeps; RTNL is held, so one at a time.
-    pub(crate) fn retire(&self, place: usize) -> Option<TapEnd> {
+    /// Does something while no round runs, having done all that the program had asked for by any of its
+    /// rings: what it dropped is dropped, what it sent on has left before what it held. Sleeps.
+    pub(crate) fn pause<R>(&self, work: impl FnOnce() -> R) -> R {
+        let _pausing = self.pausing.lock();
         self.server.paused(|| {
             // What the last round has delivered may lie in a backlog of its CPU, and goes before what
             // is delivered from here on.
             synchronize();
             self.finish(Ring::Dealloc);
-            for other in 0..TAPS_MAX as usize {
-                self.finish(Ring::Revert(other));
+            for place in 0..TAPS_MAX as usize {
+                self.finish(Ring::Revert(place));
             }
-            self.with(|state| state.taps.get_mut(place)?.take())
+            work()
         })
+    }
+
+    /// Takes the tap at `place` out of the session. Sleeps.
+    pub(crate) fn retire(&self, place: usize) -> Option<TapEnd> {
+        self.pause(|| self.with(|state| state.taps.get_mut(place)?.take()))
+    }
+
+    /// Takes back all that the program holds of a tap that stays: it follows `on_exit`. Packets that come
+    /// meanwhile queue up behind and are taken back too, until there is none; in that moment the gate
+    /// turns. Inside [`Serving::pause`].
+    pub(crate) fn let_go(&self, place: usize, tap: &Tap, gate: Gate) {
+        let account = |work: &dyn Fn(&mut TapEnd)| {
+            self.with(|state| {
+                if let Some(Some(end)) = state.taps.get_mut(place) {
+                    work(end);
+                }
+            });
+        };
+        for _ in 0..SWEEPS {
+            let fate = haul::fate(tap, true);
+            let haul = Haul::of(tap);
+            let (packets, truesize) = (haul.packets, haul.truesize);
+            account(&|end| {
+                end.ended_all(packets, truesize, fate);
+                bump(&mut end.counts.aged, packets);
+            });
+            let undelivered = haul.follow(tap, fate);
+            account(&|end| bump(&mut end.counts.undelivered, undelivered));
+            let closed = self.with(|state| {
+                let end = state.taps.get(place).and_then(Option::as_ref);
+                end.is_none_or(|end| tap.close_when(end.counts.ends.all(), gate, || ()))
+            });
+            if closed {
+                return;
+            }
+        }
+        // A flood that does not let up: the last may be overtaken.
+        self.with(|_| tap.close(gate));
     }
 
     /// Takes from a ring what it holds now, and no more, should the program go on.

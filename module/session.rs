@@ -14,9 +14,9 @@ use kernel::sync::Arc;
 use kernel::sync::Mutex;
 
 use crate::detour::Inlet;
+use crate::intake::Common;
 use crate::reclaim;
 use crate::reclaim::Cause;
-use crate::reclaim::Hooks;
 use crate::region::Region;
 use crate::registry::Registry;
 use crate::rings::cells_wanted;
@@ -26,22 +26,21 @@ use crate::round::TapEnd;
 use crate::serve::Serving;
 use crate::supply::Supply;
 use crate::sys::chardev::Vma;
-use crate::sys::hook::Hook;
-use crate::sys::hook::Way;
 use crate::sys::netdev::Device;
 use crate::sys::netdev::Rtnl;
 use crate::sys::server::Running;
 use crate::sys::task::current_comm;
 use crate::sys::task::current_pid;
+use crate::sys::task::BottomHalvesOff;
 use crate::sys::task::Pinned;
 use crate::tap::Label;
 use crate::tap::Options;
+use crate::tap::Policies;
 use crate::tap::Tap;
 use crate::tapfile::TapFile;
 use crate::uapi::ioctl;
 use crate::uapi::layout::RingMap;
 use crate::uapi::mbuf::DATA_OFFSET;
-use crate::uapi::tap::Mode;
 use crate::uapi::tap::RING_DEFAULT;
 use crate::uapi::tap::RING_MAX;
 use crate::uapi::tap::TAPS_MAX;
@@ -227,7 +226,9 @@ impl Session {
     pub(crate) fn tap(
         &self,
         device: Device,
+        common: Common,
         options: Options,
+        policies: Policies,
         ask: &mut ioctl::Tap,
     ) -> Result<Arc<TapFile>> {
         let control = self.control.lock();
@@ -259,8 +260,16 @@ impl Session {
             .serving
             .with(|state| state.taps.iter().position(Option::is_none))
             .ok_or(ENOSPC)?;
+        let (intake, is_new) = self.registry.intake(&device, common, &rtnl)?;
         let region = Arc::clone(&mapped.region);
-        let tap = Arc::pin_init(Tap::new(label, options, region, detour, revert), GFP_KERNEL)?;
+        let flows = intake.flows();
+        let tap = Tap::new(label, options, policies, flows, region, detour, revert);
+        let tap = Arc::pin_init(tap, GFP_KERNEL)?;
+        let inlet = Inlet {
+            tap: Arc::clone(&tap),
+            serving: Arc::clone(&self.serving),
+        };
+        let inlet = Arc::new(inlet, GFP_KERNEL)?;
         let file = Arc::new(
             TapFile {
                 registry: Arc::clone(&self.registry),
@@ -278,7 +287,7 @@ impl Session {
         ask.revert = describe(&tap.revert, number.wrapping_add(1));
 
         self.registry
-            .add_tap(id, options.mode, &device, &self.serving, place, &rtnl)?;
+            .add_tap(id, &device, &self.serving, place, &intake, &rtnl)?;
         // First the way back, then the way up: no packet comes before it can return.
         self.serving.with(|state| {
             if let Some(free) = state.taps.get_mut(place) {
@@ -286,10 +295,25 @@ impl Session {
             }
             state.tell_asleep();
         });
-        let hooks = attach(&tap, &self.serving, &device).inspect_err(|_| {
+        let attached = intake.join(Arc::clone(&inlet), &rtnl).and_then(|()| {
+            if is_new {
+                intake.attach(&device, &rtnl)?;
+            }
+            Ok(())
+        });
+        attached.inspect_err(|_| {
             let _ = self.registry.end_tap(id, false, Cause::Untap, &rtnl);
         })?;
-        self.registry.keep_hooks(id, hooks, &rtnl);
+        let opened = if options.standby {
+            let _bh = BottomHalvesOff::new();
+            intake.open(&tap);
+            Ok(())
+        } else {
+            reclaim::take_over(&intake, &inlet, &rtnl)
+        };
+        opened.inspect_err(|_| {
+            let _ = self.registry.end_tap(id, false, Cause::Untap, &rtnl);
+        })?;
         let mut windows = self.windows.lock();
         let mut put = |at: usize, ring| {
             if let Some(free) = windows.rings.get_mut(at) {
@@ -334,20 +358,4 @@ impl Session {
         }
         pages.map_into(vma, writable)
     }
-}
-
-/// The hooks that a mode needs.
-fn attach(tap: &Arc<Tap>, serving: &Arc<Serving>, device: &Device) -> Result<Hooks> {
-    let hook = |way| {
-        let inlet = Inlet {
-            tap: Arc::clone(tap),
-            serving: Arc::clone(serving),
-        };
-        Hook::attach(device, way, Arc::new(inlet, GFP_KERNEL)?)
-    };
-    Ok(match tap.options.mode {
-        Mode::Input => [Some(hook(Way::Received)?), None],
-        Mode::Output => [Some(hook(Way::Sent)?), None],
-        Mode::Bypass => [Some(hook(Way::Received)?), Some(hook(Way::Sent)?)],
-    })
 }

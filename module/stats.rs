@@ -40,8 +40,6 @@ pub(crate) struct DetourCounts {
     pub(crate) detoured: u64,
     pub(crate) bytes: u64,
     pub(crate) gso: u64,
-    /// With the kernel's bookkeeping: what `max_bytes` is about.
-    pub(crate) truesize: u64,
     pub(crate) high_water: u64,
 }
 
@@ -98,6 +96,7 @@ pub(crate) enum End {
     DroppedByProgram,
     Reinjected,
     DroppedByPolicy,
+    HandedOver,
     Refused(Flaw),
 }
 
@@ -123,6 +122,7 @@ pub(crate) struct RevertCounts {
     pub(crate) injected_refused: u64,
     pub(crate) refused: Refused,
     pub(crate) undelivered: u64,
+    pub(crate) aged: u64,
 }
 
 /// A number for each [`End`].
@@ -134,6 +134,7 @@ pub(crate) struct Ends {
     dropped_by_program: u64,
     reinjected: u64,
     dropped_by_policy: u64,
+    handed_over: u64,
     shape: u64,
     offload: u64,
     change: u64,
@@ -142,9 +143,9 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// Counts one packet.
-    pub(crate) fn count(&mut self, end: End) {
-        bump(&mut self.all, 1);
+    /// Counts packets.
+    pub(crate) fn count(&mut self, end: End, packets: u64) {
+        bump(&mut self.all, packets);
         bump(
             match end {
                 End::Reverted => &mut self.reverted,
@@ -153,12 +154,13 @@ impl Ends {
                 End::DroppedByProgram => &mut self.dropped_by_program,
                 End::Reinjected => &mut self.reinjected,
                 End::DroppedByPolicy => &mut self.dropped_by_policy,
+                End::HandedOver => &mut self.handed_over,
                 End::Refused(Flaw::Shape) => &mut self.shape,
                 End::Refused(Flaw::Offload) => &mut self.offload,
                 End::Refused(Flaw::Change) => &mut self.change,
                 End::Refused(Flaw::Memory) => &mut self.memory,
             },
-            1,
+            packets,
         );
     }
 
@@ -178,6 +180,7 @@ impl RevertCounts {
         to.dropped_by_program = ends.dropped_by_program;
         to.reinjected = ends.reinjected;
         to.dropped_by_policy = ends.dropped_by_policy;
+        to.handed_over = ends.handed_over;
         to.refused_shape = ends.shape;
         to.refused_offload = ends.offload;
         to.refused_change = ends.change;
@@ -187,5 +190,6 @@ impl RevertCounts {
         to.injected_refused = self.injected_refused;
         to.refused = self.refused;
         to.undelivered = self.undelivered;
+        to.aged = self.aged;
     }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! What a tap is: an interface, a mode, policies, a detour ring's end and counters. Passive; what
-//! happens on it is in `detour`, `serve`, `revert` and `reclaim`.
+//! happens on it is in `detour`, `serve`, `revert` and `reclaim`. What several taps of one mode of an
+//! interface have in common is in `intake`.
 //!
 //! The way up has a lock of its own here, because several CPUs detour at once; it is held while a
 //! cell is booked and not while the packet is copied. The way back is under the lock of the session
@@ -14,6 +15,9 @@ use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use kernel::sync::SpinLock;
 
+use crate::flows::Flows;
+use crate::flows::Out;
+use crate::flows::NO_FLOW;
 use crate::region::Region;
 use crate::rings::RingPages;
 use crate::stats::bump;
@@ -21,28 +25,105 @@ use crate::stats::Counter;
 use crate::stats::DetourCounts;
 use crate::stats::Miss;
 use crate::stats::MissCounts;
+use crate::sys::task::now;
+use crate::sys::task::ticks;
 use crate::sys::word::SharedWord;
 use crate::uapi::ring::Look;
 use crate::uapi::ring::PrivateProducer;
 use crate::uapi::ring::Word;
 use crate::uapi::stats::TapStats;
-use crate::uapi::tap::Gso;
 use crate::uapi::tap::Mode;
 use crate::uapi::tap::OnExit;
-use crate::uapi::tap::OnFull;
 use crate::uapi::tap::IFNAME_MAX;
+use crate::uapi::tap::TAP_STANDBY;
 
-/// What a program asked for, checked.
+/// What a tap is opened with for good.
 #[derive(Clone, Copy)]
 pub(crate) struct Options {
     pub(crate) mode: Mode,
-    pub(crate) on_full: OnFull,
-    pub(crate) on_exit: OnExit,
-    pub(crate) gso: Gso,
-    /// Bytes of a packet to copy; `u32::MAX` for all.
-    pub(crate) snaplen: u32,
-    pub(crate) max_bytes: u64,
+    pub(crate) standby: bool,
     pub(crate) ring_cells: u32,
+}
+
+/// What may change while a tap is open, a word each: a packet sees the old or the new.
+pub(crate) struct Policies {
+    on_exit: Atomic<u32>,
+    snaplen: Atomic<u32>,
+    max_bytes: Atomic<u64>,
+    max_age_us: Atomic<u64>,
+}
+
+impl Policies {
+    /// Policies, checked. `snaplen` is `u32::MAX` for whole packets.
+    pub(crate) fn new(on_exit: OnExit, snaplen: u32, max_bytes: u64, max_age_us: u64) -> Self {
+        Self {
+            on_exit: Atomic::new(on_exit as u32),
+            snaplen: Atomic::new(snaplen),
+            max_bytes: Atomic::new(max_bytes),
+            max_age_us: Atomic::new(max_age_us),
+        }
+    }
+
+    /// Another one.
+    pub(crate) fn set_on_exit(&self, policy: OnExit) {
+        self.on_exit.store(policy as u32, Relaxed);
+    }
+
+    /// Another one.
+    pub(crate) fn set_snaplen(&self, bytes: u32) {
+        self.snaplen.store(bytes, Relaxed);
+    }
+
+    /// Another one.
+    pub(crate) fn set_max_bytes(&self, bytes: u64) {
+        self.max_bytes.store(bytes, Relaxed);
+    }
+
+    /// Another one.
+    pub(crate) fn set_max_age(&self, us: u64) {
+        self.max_age_us.store(us, Relaxed);
+    }
+
+    /// Ticks that a packet may be held; nothing: any time.
+    pub(crate) fn max_age(&self) -> Option<u64> {
+        match self.max_age_us.load(Relaxed) {
+            0 => None,
+            us => Some(ticks(us)),
+        }
+    }
+
+    /// What happens to held packets at the tap's end.
+    pub(crate) fn on_exit(&self) -> OnExit {
+        OnExit::from_raw(self.on_exit.load(Relaxed)).unwrap_or(OnExit::Revert)
+    }
+
+    /// Bytes of a packet to copy at most.
+    pub(crate) fn snaplen(&self) -> u32 {
+        self.snaplen.load(Relaxed)
+    }
+
+    /// Memory that the tap's packets may hold.
+    pub(crate) fn max_bytes(&self) -> u64 {
+        self.max_bytes.load(Relaxed)
+    }
+}
+
+/// A program that has stalled and shows no life is tried again after so many times its `max_age`, and
+/// so many microseconds at least.
+const RETRY: u64 = 16;
+const RETRY_MIN_US: u64 = 1_000_000;
+
+/// Whether packets come in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Gate {
+    /// They do.
+    Open,
+    /// Not yet, or not now: another tap of the fan-out has them.
+    Waiting,
+    /// Not until the program, which has held a packet for too long, has caught up.
+    Stalled,
+    /// Never again.
+    Ended,
 }
 
 /// Who and where, for people and tools.
@@ -58,7 +139,11 @@ pub(crate) struct Label {
 
 /// The way up, under the tap's lock.
 struct Up {
-    open: bool,
+    gate: Gate,
+    /// Since it stalled: where the program was in its ring, and when it is tried again in any case.
+    stalled_at: u32,
+    retry_at: u64,
+    fail_opens: u64,
     producer: PrivateProducer<SharedWord>,
     /// Never goes back, unlike the counters.
     next_number: u64,
@@ -74,28 +159,49 @@ pub(crate) struct Booked {
     pub(crate) number: u64,
 }
 
+/// Why no cell was booked.
+#[derive(Clone, Copy)]
+pub(crate) enum NotBooked {
+    /// For want of room.
+    Miss(Miss),
+    /// The gate is not open.
+    Closed,
+}
+
 /// A tap.
 #[pin_data]
 pub(crate) struct Tap {
     pub(crate) label: Label,
     pub(crate) options: Options,
+    pub(crate) policies: Policies,
+    /// Of the fan-out, if it goes by flows.
+    flows: Option<Arc<Flows>>,
     pub(crate) region: Arc<Region>,
     pub(crate) detour: RingPages,
     pub(crate) revert: RingPages,
     #[pin]
     up: SpinLock<Up>,
+    /// The gate as those see it who choose among several taps.
+    gate: Atomic<u32>,
+    /// Whether the program has shown life since it stalled.
+    life: Atomic<bool>,
+    /// Bytes of packets that were detoured, for them too; kept by the way up.
+    begun_bytes: Atomic<u64>,
     /// Bytes of packets that have ended: the other half of `max_bytes`, kept by the way back.
     ended_bytes: Atomic<u64>,
     pub(crate) passed: MissCounts,
     pub(crate) dropped: MissCounts,
     pub(crate) cut_off: Counter,
+    pub(crate) passed_stalled: Counter,
 }
 
 impl Tap {
-    /// A tap that is open, with nothing attached to it yet.
+    /// A tap with nothing attached to it yet, that waits.
     pub(crate) fn new(
         label: Label,
         options: Options,
+        policies: Policies,
+        flows: Option<Arc<Flows>>,
         region: Arc<Region>,
         detour: RingPages,
         revert: RingPages,
@@ -103,58 +209,76 @@ impl Tap {
         pin_init!(Self {
             label,
             options,
+            policies,
+            flows,
             region,
             detour,
             revert,
             up <- new_spinlock!(
                 Up {
-                    open: true,
+                    gate: Gate::Waiting,
+                    stalled_at: 0,
+                    retry_at: 0,
+                    fail_opens: 0,
                     producer: PrivateProducer::new(),
                     next_number: 0,
                     counts: DetourCounts::default(),
                 },
                 "nettap_up"
             ),
+            gate: Atomic::new(Gate::Waiting as u32),
+            life: Atomic::new(false),
+            begun_bytes: Atomic::new(0),
             ended_bytes: Atomic::new(0),
             passed: MissCounts::new(),
             dropped: MissCounts::new(),
             cut_off: Counter::new(),
+            passed_stalled: Counter::new(),
         })
     }
 
     /// Books a cell for a packet that holds `truesize` bytes of memory and counts it as detoured. The
-    /// caller fills the cell, or pads it and calls [`Tap::unbook`]. `None`: the tap has ended.
-    /// Bottom halves are off.
-    pub(crate) fn book(&self, truesize: u32, wire: u32, gso: bool) -> Option<Result<Booked, Miss>> {
+    /// caller fills the cell, or pads it and calls [`Tap::unbook`]. Bottom halves are off.
+    pub(crate) fn book(&self, truesize: u32, wire: u32, gso: bool) -> Result<Booked, NotBooked> {
         let mut up = self.up.lock();
-        if !up.open {
-            return None;
+        if up.gate != Gate::Open {
+            return Err(NotBooked::Closed);
         }
         let truesize = u64::from(truesize);
-        let held = up
-            .counts
-            .truesize
-            .wrapping_sub(self.ended_bytes.load(Relaxed));
-        if held.saturating_add(truesize) > self.options.max_bytes {
-            return Some(Err(Miss::Bytes));
+        if self.held().saturating_add(truesize) > self.policies.max_bytes() {
+            return Err(NotBooked::Miss(Miss::Bytes));
         }
         let size = self.detour.size();
         let Some(position) = up.producer.book(size, self.detour.program_position()) else {
-            return Some(Err(Miss::Ring));
+            return Err(NotBooked::Miss(Miss::Ring));
         };
         let number = up.next_number;
         up.next_number = number.wrapping_add(1);
         bump(&mut up.counts.detoured, 1);
         bump(&mut up.counts.bytes, u64::from(wire));
         bump(&mut up.counts.gso, u64::from(gso));
-        bump(&mut up.counts.truesize, truesize);
+        self.begin(truesize);
         // The programs' position is as the producer last saw it; look again only for a new record.
         if u64::from(position.wrapping_sub(up.producer.seen())) >= up.counts.high_water {
             let room = up.producer.room(size, self.detour.program_position());
             let used = u64::from(size.wrapping_sub(room));
             up.counts.high_water = up.counts.high_water.max(used);
         }
-        Some(Ok(Booked { position, number }))
+        Ok(Booked { position, number })
+    }
+
+    /// Memory that its packets hold, with the kernel's bookkeeping.
+    pub(crate) fn held(&self) -> u64 {
+        // In this order: what has ended has begun before.
+        let ended = self.ended_bytes.load(Relaxed);
+        self.begun_bytes.load(Relaxed).wrapping_sub(ended)
+    }
+
+    /// Under the tap's lock.
+    fn begin(&self, truesize: u64) {
+        let begun = self.begun_bytes.load(Relaxed);
+        self.begun_bytes
+            .store(begun.wrapping_add(truesize), Relaxed);
     }
 
     /// Takes back the counting of a packet whose cell was padded.
@@ -164,29 +288,104 @@ impl Tap {
         counts.detoured = counts.detoured.wrapping_sub(1);
         counts.bytes = counts.bytes.wrapping_sub(u64::from(wire));
         counts.gso = counts.gso.wrapping_sub(u64::from(gso));
-        counts.truesize = counts.truesize.wrapping_sub(u64::from(truesize));
+        self.begin(0u64.wrapping_sub(u64::from(truesize)));
     }
 
-    /// A packet has ended: its bytes are free for others. Called under the session's lock only.
-    pub(crate) fn credit(&self, truesize: u32) {
+    /// Packets have ended: their bytes are free for others. Called under the session's lock only.
+    pub(crate) fn credit(&self, truesize: u64) {
         let ended = self.ended_bytes.load(Relaxed);
         self.ended_bytes
-            .store(ended.wrapping_add(u64::from(truesize)), Relaxed);
+            .store(ended.wrapping_add(truesize), Relaxed);
     }
 
-    /// Lets packets pass from here on if `ended` of the packets detoured so far are all of them: then
-    /// none is overtaken. Bottom halves are off.
-    pub(crate) fn close_when(&self, ended: u64) -> bool {
-        let mut up = self.up.lock();
-        if up.counts.detoured == ended {
-            up.open = false;
+    /// What a packet of a flow that has ended, or was not detoured after all, drops when it is delivered.
+    pub(crate) fn out_of_flow(&self, flow: u32) -> Option<Out> {
+        if flow == NO_FLOW {
+            return None;
         }
-        !up.open
+        let flows = self.flows.as_ref()?;
+        Some(flows.out(flow, self.label.id))
     }
 
-    /// From here on packets pass. Bottom halves are off.
-    pub(crate) fn close(&self) {
-        self.up.lock().open = false;
+    /// Whether packets may come in now, as far as one can say without the lock. A tap that stalled and
+    /// whose program has caught up opens again. Bottom halves are off.
+    pub(crate) fn takes(&self) -> bool {
+        let gate = self.gate.load(Relaxed);
+        gate == Gate::Open as u32 || (gate == Gate::Stalled as u32 && self.recover())
+    }
+
+    /// The program has caught up when it has taken all from its ring, and has moved or given something
+    /// back meanwhile. One that holds everything and moves nothing is tried again now and then.
+    fn recover(&self) -> bool {
+        let mut up = self.up.lock();
+        if up.gate == Gate::Stalled {
+            let position = self.detour.program_position();
+            let size = self.detour.size();
+            let lives = up.stalled_at != position.load() || self.life.load(Relaxed);
+            if up.producer.room(size, position) == size && (lives || now() >= up.retry_at) {
+                self.turn(&mut up, Gate::Open);
+            }
+        }
+        up.gate == Gate::Open
+    }
+
+    /// The program has given something back.
+    pub(crate) fn shows_life(&self) {
+        if self.gate.load(Relaxed) == Gate::Stalled as u32 {
+            self.life.store(true, Relaxed);
+        }
+    }
+
+    /// Lets in what is brought to this tap, unless it has ended; those who choose do not see it yet.
+    /// Bottom halves are off.
+    pub(crate) fn admit(&self) {
+        let mut up = self.up.lock();
+        if up.gate != Gate::Ended {
+            up.gate = Gate::Open;
+        }
+    }
+
+    /// Lets packets come in, unless the tap has ended. Bottom halves are off.
+    pub(crate) fn open(&self) {
+        self.close(Gate::Open);
+    }
+
+    /// Turns the gate if `ended` of the packets detoured so far are all of them, and does `then` in that
+    /// moment: no packet is overtaken. Whether the gate is now as it shall be. Bottom halves are off;
+    /// `then` may turn another tap's gate, and takes no other lock.
+    pub(crate) fn close_when(&self, ended: u64, gate: Gate, then: impl FnOnce()) -> bool {
+        let mut up = self.up.lock();
+        if up.counts.detoured == ended && up.gate != Gate::Ended {
+            then();
+            self.turn(&mut up, gate);
+        }
+        up.gate == gate || up.gate == Gate::Ended
+    }
+
+    /// Turns the gate, unless the tap has ended. Bottom halves are off.
+    pub(crate) fn close(&self, gate: Gate) {
+        let mut up = self.up.lock();
+        if up.gate != Gate::Ended {
+            self.turn(&mut up, gate);
+        }
+    }
+
+    fn turn(&self, up: &mut Up, gate: Gate) {
+        if gate == Gate::Stalled && up.gate != gate {
+            bump(&mut up.fail_opens, 1);
+            up.stalled_at = self.detour.program_position().load();
+            let age = self.policies.max_age().unwrap_or(0);
+            up.retry_at = now().wrapping_add(age.saturating_mul(RETRY).max(ticks(RETRY_MIN_US)));
+            self.life.store(false, Relaxed);
+        }
+        up.gate = gate;
+        self.gate.store(gate as u32, Relaxed);
+    }
+
+    /// Forgets what is in the detour ring of a tap from which nobody takes. Bottom halves are off.
+    pub(crate) fn skip_ring(&self) {
+        let up = self.up.lock();
+        self.detour.program_position().store(up.producer.head());
     }
 
     /// Packets detoured so far. Bottom halves are off.
@@ -212,16 +411,15 @@ impl Tap {
         to.ifname = label.ifname;
         let options = &self.options;
         to.mode = options.mode.raw();
-        to.on_full = options.on_full as u32;
-        to.on_exit = options.on_exit as u32;
-        to.gso = options.gso as u32;
-        to.snaplen = if options.snaplen == u32::MAX {
-            0
-        } else {
-            options.snaplen
-        };
+        to.flags = if options.standby { TAP_STANDBY } else { 0 };
         to.ring_cells = options.ring_cells;
-        to.max_bytes = options.max_bytes;
+        to.on_exit = self.policies.on_exit() as u32;
+        to.snaplen = match self.policies.snaplen() {
+            u32::MAX => 0,
+            some => some,
+        };
+        to.max_bytes = self.policies.max_bytes();
+        to.max_age_us = self.policies.max_age_us.load(Relaxed);
 
         let mut up = self.up.lock();
         let size = self.detour.size();
@@ -230,12 +428,11 @@ impl Tap {
         to.detoured = up.counts.detoured;
         to.detoured_bytes = up.counts.bytes;
         to.detoured_gso = up.counts.gso;
-        to.held_bytes = up
-            .counts
-            .truesize
-            .wrapping_sub(self.ended_bytes.load(Relaxed));
+        to.held_bytes = self.held();
         to.ring_high_water = up.counts.high_water;
         to.scribbled_detour = up.producer.scribbled();
+        to.fail_opens = up.fail_opens;
+        to.failed_open = u32::from(up.gate == Gate::Stalled);
         drop(up);
 
         to.passed_ring = self.passed.ring.get();
@@ -247,5 +444,6 @@ impl Tap {
         to.dropped_bytes = self.dropped.bytes.get();
         to.dropped_other = self.dropped.other.get();
         to.cut_off = self.cut_off.get();
+        to.passed_stalled = self.passed_stalled.get();
     }
 }

@@ -16,19 +16,23 @@ cd "$(dirname "$0")/.."
 LEVELS='
 	stats:
 	rings:
+	flows:
 	region:    stats
-	tap:       stats region rings
+	tap:       stats rings flows region
+	watch:     tap
 	revert:    stats region tap
 	supply:    region rings
-	outbox:    revert
-	round:     stats region rings tap revert supply outbox
-	serve:     stats outbox round
+	outbox:    flows revert
+	haul:      stats flows region tap revert
+	round:     stats region rings tap watch revert supply outbox
+	serve:     stats tap outbox haul round
 	detour:    stats region tap serve
-	reclaim:   stats region rings tap revert round serve detour
-	registry:  stats region tap serve reclaim
+	intake:    stats flows tap revert serve detour
+	reclaim:   stats region tap haul round serve detour intake
+	registry:  stats region tap serve intake reclaim
 	tapfile:   tap serve reclaim registry
-	session:   stats region rings tap supply round serve detour reclaim registry tapfile
-	control:   stats region rings tap reclaim registry tapfile session
+	session:   stats region rings tap supply round serve detour intake reclaim registry tapfile
+	control:   stats region rings tap intake reclaim registry tapfile session
 	device:    registry session control
 '
 

@@ -26,7 +26,6 @@ pub(crate) mod chardev;
 pub(crate) mod hook;
 pub(crate) mod netdev;
 pub(crate) mod pages;
-#[expect(dead_code, reason = "its first users, filters and fan-out, come next")]
 pub(crate) mod rcu;
 pub(crate) mod server;
 pub(crate) mod skb;

@@ -5,7 +5,6 @@
 use core::ptr::null_mut;
 
 use kernel::alloc::KBox;
-use kernel::prelude::*;
 use kernel::sync::atomic::Acquire;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Full;
@@ -67,6 +66,15 @@ impl<T: Send + Sync> Drop for Published<T> {
 /// A value that is no longer published; dropped, it waits until nobody reads it any more.
 #[must_use = "its drop waits for a grace period"]
 pub(crate) struct Retired<T: Send + Sync>(Option<KBox<T>>);
+
+impl<T: Send + Sync> Retired<T> {
+    /// The value, when nobody reads it any more; sleeps.
+    pub(crate) fn wait(mut self) -> Option<KBox<T>> {
+        let value = self.0.take()?;
+        synchronize();
+        Some(value)
+    }
+}
 
 impl<T: Send + Sync> Drop for Retired<T> {
     fn drop(&mut self) {

@@ -23,6 +23,9 @@ pub(crate) trait OnPoll: Send + Sync {
     /// One round: at most `budget` packets. Softirq, or bottom halves off. Returns how many; less
     /// than `budget` means done, and then [`Server::complete`] has been called.
     fn on_poll(&self, budget: usize) -> usize;
+
+    /// What a round has put off with [`Server::defer`]. Process context; sleeps.
+    fn on_deferred(&self);
 }
 
 /// The engine. It polls `T` between [`Server::start`] and [`Server::stop`].
@@ -52,6 +55,15 @@ unsafe extern "C" fn poll<T: OnPoll>(owner: *mut c_void, budget: c_int) -> c_int
 
 /// # Safety
 ///
+/// As for [`poll`].
+unsafe extern "C" fn deferred<T: OnPoll>(owner: *mut c_void) {
+    // SAFETY: As in `poll`: `stop` waits for what was deferred, too.
+    let owner = unsafe { &*owner.cast::<T>() };
+    owner.on_deferred();
+}
+
+/// # Safety
+///
 /// `condition` points to an `F` that outlives the call.
 unsafe extern "C" fn holds<F: Fn() -> bool>(condition: *mut c_void) -> bool {
     // SAFETY: `wait` passes a reference to its own argument, which outlives the call.
@@ -73,8 +85,8 @@ pub(crate) enum Woken {
 impl<T: OnPoll> Server<T> {
     /// An engine that does not run yet.
     pub(crate) fn new() -> Result<Self> {
-        // SAFETY: The function lives as long as the module.
-        let raw = unsafe { ffi::nettap_server_new(Some(poll::<T>)) };
+        // SAFETY: The functions live as long as the module.
+        let raw = unsafe { ffi::nettap_server_new(Some(poll::<T>), Some(deferred::<T>)) };
         Ok(Self {
             raw: NonNull::new(raw).ok_or(ENOMEM)?,
             owner: PhantomData,
@@ -126,6 +138,12 @@ impl<T: OnPoll> Server<T> {
     pub(crate) fn complete(&self, work: usize) -> bool {
         // SAFETY: Valid by the type invariant; called from inside a round only.
         unsafe { ffi::nettap_server_complete(self.raw.as_ptr(), work as c_int) }
+    }
+
+    /// Has [`OnPoll::on_deferred`] called soon, unless the engine is being stopped.
+    pub(crate) fn defer(&self) {
+        // SAFETY: Valid by the type invariant.
+        unsafe { ffi::nettap_server_defer(self.raw.as_ptr()) };
     }
 
     /// Asks for a round after `delay`, unless one is asked for already.

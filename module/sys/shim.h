@@ -65,6 +65,7 @@ struct nettap_offload {
 
 void nettap_skb_describe(struct sk_buff *skb, bool received, struct nettap_packet *out);
 bool nettap_skb_is_gso(const struct sk_buff *skb);
+u32 nettap_skb_flow_hash(struct sk_buff *skb);
 struct sk_buff *nettap_skb_keep(struct sk_buff *skb);
 void nettap_skb_leave_closed(struct sk_buff *skb);
 struct sk_buff *nettap_skb_segment(struct sk_buff *skb, bool received, bool *damaged);
@@ -122,7 +123,8 @@ void nettap_hook_free(struct nettap_hook *hook);
 
 typedef int (*nettap_poll_fn)(void *owner, int budget);
 typedef bool (*nettap_condition_fn)(void *owner);
-struct nettap_server *nettap_server_new(nettap_poll_fn poll);
+typedef void (*nettap_deferred_fn)(void *owner);
+struct nettap_server *nettap_server_new(nettap_poll_fn poll, nettap_deferred_fn deferred);
 void nettap_server_start(struct nettap_server *server, void *owner);
 void nettap_server_stop(struct nettap_server *server);
 void nettap_server_pause(struct nettap_server *server);
@@ -130,6 +132,7 @@ void nettap_server_resume(struct nettap_server *server);
 void nettap_server_free(struct nettap_server *server);
 void nettap_server_schedule(struct nettap_server *server, bool urgent);
 bool nettap_server_complete(struct nettap_server *server, int work);
+void nettap_server_defer(struct nettap_server *server);
 void nettap_server_arm(struct nettap_server *server, u64 ns);
 bool nettap_server_wake(struct nettap_server *server, u32 events);
 int nettap_server_wait(struct nettap_server *server, nettap_condition_fn condition, void *owner,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The C end of the fence, the server's engine: a NAPI, its timer, those who sleep on it. */
+/* The C end of the fence, the server's engine: a NAPI, its timer, what it puts off, those who sleep on it. */
 
 #include <linux/delay.h>
 #include <linux/hrtimer.h>
@@ -8,6 +8,7 @@
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 
 #include "shim.h"
 
@@ -16,11 +17,13 @@ struct nettap_server {
 	struct napi_struct napi;
 	struct hrtimer timer;
 	wait_queue_head_t sleepers;
+	struct work_struct work;
 	call_single_data_t call;
 	/* The CPU of the last round, whose timer is there; and whether it is being called. */
 	int home;
 	atomic_t calling;
 	nettap_poll_fn poll;
+	nettap_deferred_fn deferred;
 	void *owner;
 };
 
@@ -42,6 +45,13 @@ static void server_called(void *data)
 	napi_schedule(&server->napi);
 }
 
+static void server_work(struct work_struct *work)
+{
+	struct nettap_server *server = container_of(work, struct nettap_server, work);
+
+	server->deferred(server->owner);
+}
+
 /* A call must not be queued twice, and its own lock does not see to that (kernel/smp.c). */
 static bool call_home(struct nettap_server *server, int home)
 {
@@ -59,7 +69,7 @@ static enum hrtimer_restart server_timer(struct hrtimer *timer)
 	return HRTIMER_NORESTART;
 }
 
-struct nettap_server *nettap_server_new(nettap_poll_fn poll)
+struct nettap_server *nettap_server_new(nettap_poll_fn poll, nettap_deferred_fn deferred)
 {
 	struct nettap_server *server = kzalloc(sizeof(*server), GFP_KERNEL);
 
@@ -71,6 +81,8 @@ struct nettap_server *nettap_server_new(nettap_poll_fn poll)
 		return NULL;
 	}
 	server->poll = poll;
+	server->deferred = deferred;
+	INIT_WORK(&server->work, server_work);
 	init_waitqueue_head(&server->sleepers);
 	hrtimer_setup(&server->timer, server_timer, CLOCK_MONOTONIC,
 		      HRTIMER_MODE_REL_PINNED_SOFT);
@@ -85,9 +97,13 @@ void nettap_server_start(struct nettap_server *server, void *owner)
 	napi_enable(&server->napi);
 }
 
-/* The timer schedules the NAPI and the NAPI arms the timer: cancel it on both sides of the disable. */
+/*
+ * What was put off pauses the NAPI, so it must be over first, and nothing may be put off any more. The
+ * timer schedules the NAPI and the NAPI arms the timer: cancel it on both sides of the disable.
+ */
 void nettap_server_stop(struct nettap_server *server)
 {
+	disable_work_sync(&server->work);
 	hrtimer_cancel(&server->timer);
 	napi_disable(&server->napi);
 	hrtimer_cancel(&server->timer);
@@ -135,6 +151,11 @@ void nettap_server_schedule(struct nettap_server *server, bool urgent)
 bool nettap_server_complete(struct nettap_server *server, int work)
 {
 	return napi_complete_done(&server->napi, work);
+}
+
+void nettap_server_defer(struct nettap_server *server)
+{
+	queue_work(system_unbound_wq, &server->work);
 }
 
 void nettap_server_arm(struct nettap_server *server, u64 ns)

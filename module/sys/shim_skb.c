@@ -77,6 +77,12 @@ bool nettap_skb_is_gso(const struct sk_buff *skb)
 	return skb_is_gso(skb);
 }
 
+/* Symmetric: an input and an output tap see both directions of a connection in one bucket. */
+u32 nettap_skb_flow_hash(struct sk_buff *skb)
+{
+	return __skb_get_hash_symmetric(skb);
+}
+
 /*
  * Makes a packet safe to keep beyond the hook, as __nf_queue() does (net/netfilter/nf_queue.c):
  * nobody else may share it, its route must be counted, and an early-demultiplexed socket must be

@@ -170,6 +170,12 @@ impl Skb {
         Description(out)
     }
 
+    /// A hash of the packet's flow, the same for both of its directions.
+    pub(crate) fn flow_hash(&self) -> u32 {
+        // SAFETY: A valid packet, by the type invariant; it is only read.
+        unsafe { ffi::nettap_skb_flow_hash(self.as_ptr()) }
+    }
+
     /// Whether it is a super-packet.
     pub(crate) fn is_gso(&self) -> bool {
         // SAFETY: Valid by the type invariant.

@@ -28,6 +28,19 @@ pub(crate) fn may_administer() -> bool {
     unsafe { ffi::nettap_capable() }
 }
 
+/// Now, in ticks of the kernel's clock: cheap enough for every packet.
+pub(crate) fn now() -> u64 {
+    // SAFETY: A variable of the kernel's that lives for ever; a word that others write is read once.
+    unsafe { core::ptr::addr_of!(kernel::bindings::jiffies).read_volatile() as u64 }
+}
+
+/// Ticks that are never less than so many microseconds, however they fall into the first and last.
+pub(crate) fn ticks(us: u64) -> u64 {
+    let hz = u64::from(kernel::bindings::CONFIG_HZ);
+    let whole = us.saturating_mul(hz).div_ceil(1_000_000);
+    whole.saturating_add(1)
+}
+
 /// Lets others run during long loops in process context.
 pub(crate) fn breathe() {
     // SAFETY: Callers are in process context without spinlocks, as the name's users document.

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Taking back everything that a tap's program holds, at once and by the kernel's own account, and what
+//! becomes of it: the common half of a tap's end (`reclaim`) and of its failing open (`serve`).
+//!
+//! Process context. The caller sees to it that no round of the session runs meanwhile, or that the tap
+//! has left it.
+
+use kernel::alloc::KVec;
+use kernel::prelude::*;
+
+use crate::flows::Out;
+use crate::flows::NO_FLOW;
+use crate::region::Claim;
+use crate::region::Holder;
+use crate::revert::outlet_of;
+use crate::revert::way_of;
+use crate::revert::Outlet;
+use crate::stats::End;
+use crate::sys::hook::Way;
+use crate::sys::skb::Skb;
+use crate::sys::skb::Sorted;
+use crate::sys::task::breathe;
+use crate::sys::task::BottomHalvesOff;
+use crate::tap::Tap;
+use crate::uapi::tap::OnExit;
+
+/// What was taken back of a tap.
+pub(crate) struct Haul {
+    /// How many packets.
+    pub(crate) packets: u64,
+    /// Memory that they hold.
+    pub(crate) truesize: u64,
+    skbs: Sorted,
+    /// The flows have them out until they are delivered.
+    out: KVec<Out>,
+}
+
+impl Haul {
+    /// Everything that the account says is with the tap.
+    pub(crate) fn of(tap: &Tap) -> Self {
+        let mut haul = Self {
+            packets: 0,
+            truesize: 0,
+            skbs: Sorted::new(),
+            out: KVec::new(),
+        };
+        for index in 0..tap.region.mbufs() {
+            if index & 0xfff == 0xfff {
+                breathe();
+            }
+            let mine = |holder| holder == Holder::Detoured(tap.label.id);
+            if let Some(Claim::Packet(packet)) = tap.region.reclaim(index, mine) {
+                tap.region.count_reclaimed(packet.chain.count());
+                haul.packets = haul.packets.wrapping_add(1);
+                haul.truesize = haul.truesize.wrapping_add(u64::from(packet.truesize));
+                haul.skbs.add(packet.skb, packet.number);
+                haul.leave(tap, packet.flow);
+            }
+        }
+        haul
+    }
+
+    fn leave(&mut self, tap: &Tap, flow: u32) {
+        if flow == NO_FLOW {
+            return;
+        }
+        // Without memory to remember it the flow may move a moment early.
+        if self.out.reserve(1, GFP_KERNEL).is_ok() {
+            if let Some(out) = tap.out_of_flow(flow) {
+                let _ = self.out.push_within_capacity(out);
+            }
+        } else {
+            drop(tap.out_of_flow(flow));
+        }
+    }
+
+    /// Gives the packets to `to`, in the order of their detours.
+    pub(crate) fn hand(self, to: impl FnMut(Skb)) {
+        self.skbs.finish().for_each(to);
+        drop(self.out);
+    }
+
+    /// The `on_exit` policy: delivers the packets in the order of their detours, or drops them. How many
+    /// the host or the interface refused.
+    pub(crate) fn follow(self, tap: &Tap, fate: End) -> u64 {
+        let mut undelivered = 0u64;
+        if fate == End::Reinjected {
+            // Where it was going before the tap turned it aside; a bypass tap's packets go to the host
+            // again.
+            let outlet = match way_of(tap.options.mode) {
+                Way::Received => Outlet::Input,
+                Way::Sent => outlet_of(tap.options.mode),
+            };
+            for skb in self.skbs.finish() {
+                let _bh = BottomHalvesOff::new();
+                let taken = match outlet {
+                    Outlet::Input => skb.deliver_input(),
+                    _ => skb.deliver_output(),
+                };
+                if !taken {
+                    undelivered = undelivered.wrapping_add(1);
+                }
+            }
+        }
+        drop(self.out);
+        undelivered
+    }
+}
+
+/// What the `on_exit` policy makes of packets, if they can be delivered at all.
+pub(crate) fn fate(tap: &Tap, deliverable: bool) -> End {
+    if deliverable && tap.policies.on_exit() == OnExit::Revert {
+        End::Reinjected
+    } else {
+        End::DroppedByPolicy
+    }
+}

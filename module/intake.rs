@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Where the packets of one mode of an interface come in: one tap, or several of a fan-out that share
+//! them, and what decides over a packet before it has a tap.
+//!
+//! Every session that opens a shared tap has a tap of its own, with rings, account and figures; a packet is
+//! given to one of them here, in the hook. So sessions that share packets cannot touch each other's, and
+//! when one ends the kernel knows which packets were with it.
+//!
+//! Who is here is published by RCU and changes under RTNL.
+
+use kernel::alloc::KBox;
+use kernel::alloc::KVec;
+use kernel::new_mutex;
+use kernel::prelude::*;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Relaxed;
+use kernel::sync::rcu;
+use kernel::sync::Arc;
+use kernel::sync::Mutex;
+
+use crate::detour::detour;
+use crate::detour::Inlet;
+use crate::detour::Missed;
+use crate::flows::Flows;
+use crate::flows::NO_FLOW;
+use crate::revert::way_of;
+use crate::stats::End;
+use crate::stats::Miss;
+use crate::sys::hook;
+use crate::sys::hook::Hook;
+use crate::sys::hook::OnPacket;
+use crate::sys::hook::Verdict;
+use crate::sys::hook::Way;
+use crate::sys::netdev::Device;
+use crate::sys::netdev::Rtnl;
+use crate::sys::rcu::Published;
+use crate::sys::skb::Skb;
+use crate::sys::task::BottomHalvesOff;
+use crate::tap::Tap;
+use crate::uapi::stats::TapStats;
+use crate::uapi::tap::Fanout;
+use crate::uapi::tap::Gso;
+use crate::uapi::tap::Mode;
+use crate::uapi::tap::NoConsumer;
+use crate::uapi::tap::OnFull;
+
+/// Most taps that share an intake.
+const MEMBERS_MAX: usize = 64;
+
+/// What all taps of an intake have in common.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Common {
+    pub(crate) mode: Mode,
+    pub(crate) fanout: Fanout,
+    pub(crate) gso: Gso,
+    pub(crate) on_full: OnFull,
+    pub(crate) no_consumer: NoConsumer,
+}
+
+/// Who is at an intake.
+struct Members(KVec<Arc<Inlet>>);
+
+impl Members {
+    /// Nobody, with room for all that there may be.
+    fn new() -> Result<KBox<Self>> {
+        let members = KVec::with_capacity(MEMBERS_MAX, GFP_KERNEL)?;
+        Ok(KBox::new(Self(members), GFP_KERNEL)?)
+    }
+}
+
+/// An intake.
+#[pin_data]
+pub(crate) struct Intake {
+    mode: Mode,
+    fanout: Fanout,
+    gso: Gso,
+    on_full: Atomic<u32>,
+    no_consumer: Atomic<u32>,
+    members: Published<Members>,
+    /// The other list, empty: to be filled and published next.
+    #[pin]
+    spare: Mutex<Option<KBox<Members>>>,
+    flows: Option<Arc<Flows>>,
+    /// Who is asked first among equals.
+    turn: Atomic<u32>,
+    #[pin]
+    hooks: Mutex<[Option<Hook<Intake>>; 2]>,
+}
+
+/// What became of a packet that was offered to the members.
+enum Offer {
+    Taken,
+    Missed(Missed, Option<Arc<Inlet>>),
+}
+
+impl Intake {
+    /// An intake without members.
+    pub(crate) fn new(common: Common) -> Result<Arc<Self>> {
+        let flows = match common.fanout {
+            Fanout::Flow => Some(Arc::new(Flows::new()?, GFP_KERNEL)?),
+            Fanout::None | Fanout::Any => None,
+        };
+        let members = Published::new();
+        drop(members.replace(Some(Members::new()?)));
+        let spare = Members::new()?;
+        Arc::pin_init(
+            pin_init!(Self {
+                mode: common.mode,
+                fanout: common.fanout,
+                gso: common.gso,
+                on_full: Atomic::new(common.on_full as u32),
+                no_consumer: Atomic::new(common.no_consumer as u32),
+                members,
+                spare <- new_mutex!(Some(spare), "nettap_members"),
+                flows,
+                turn: Atomic::new(0),
+                hooks <- new_mutex!([None, None], "nettap_hooks"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// What its taps have in common now.
+    pub(crate) fn common(&self) -> Common {
+        Common {
+            mode: self.mode,
+            fanout: self.fanout,
+            gso: self.gso,
+            on_full: self.on_full(),
+            no_consumer: self.no_consumer(),
+        }
+    }
+
+    fn on_full(&self) -> OnFull {
+        OnFull::from_raw(self.on_full.load(Relaxed)).unwrap_or(OnFull::Pass)
+    }
+
+    fn no_consumer(&self) -> NoConsumer {
+        NoConsumer::from_raw(self.no_consumer.load(Relaxed)).unwrap_or(NoConsumer::Pass)
+    }
+
+    /// The flows that its taps share, if it goes by flows.
+    pub(crate) fn flows(&self) -> Option<Arc<Flows>> {
+        self.flows.clone()
+    }
+
+    /// Puts it on the interface's road.
+    pub(crate) fn attach(self: &Arc<Self>, device: &Device, _rtnl: &Rtnl) -> Result {
+        let hook = |way| Hook::attach(device, way, Arc::clone(self));
+        let hooks = match self.mode {
+            Mode::Input => [Some(hook(Way::Received)?), None],
+            Mode::Output => [Some(hook(Way::Sent)?), None],
+            Mode::Bypass => [Some(hook(Way::Received)?), Some(hook(Way::Sent)?)],
+        };
+        *self.hooks.lock() = hooks;
+        Ok(())
+    }
+
+    /// One tap more. `ENOSPC`: there are as many as there may be. Sleeps.
+    pub(crate) fn join(&self, inlet: Arc<Inlet>, rtnl: &Rtnl) -> Result {
+        self.publish(rtnl, |members| {
+            members.push_within_capacity(inlet).map_err(|_| ENOSPC)
+        })
+    }
+
+    /// A tap has closed: nobody is on the way into it any more when this returns. With the last one the
+    /// hooks go. Never fails; sleeps.
+    pub(crate) fn leave(&self, tap: &Tap, rtnl: &Rtnl) {
+        let mut is_last = false;
+        let left = self.publish(rtnl, |members| {
+            members.retain(|member| member.tap.label.id != tap.label.id);
+            is_last = members.is_empty();
+            Ok(())
+        });
+        if left.is_ok() && is_last {
+            let mut hooks = core::mem::replace(&mut *self.hooks.lock(), [None, None]);
+            hook::end(hooks.iter_mut().filter_map(Option::take));
+        }
+    }
+
+    /// Publishes the list as `change` leaves it, and waits until nobody reads the old one. It is written
+    /// into the list that was published before, so that no memory is needed to leave.
+    fn publish(
+        &self,
+        _rtnl: &Rtnl,
+        change: impl FnOnce(&mut KVec<Arc<Inlet>>) -> Result,
+    ) -> Result {
+        let mut spare = self.spare.lock();
+        let mut next = spare.take().ok_or(EINVAL)?;
+        {
+            let reading = rcu::read_lock();
+            for member in self.list(&reading) {
+                next.0.push_within_capacity(Arc::clone(member))?;
+            }
+        }
+        let changed = change(&mut next.0);
+        let mut old = match changed {
+            Ok(()) => self.members.replace(Some(next)).wait().ok_or(EINVAL)?,
+            Err(_) => next,
+        };
+        old.0.clear();
+        *spare = Some(old);
+        changed
+    }
+
+    fn list<'a>(&'a self, reading: &'a rcu::Guard) -> &'a [Arc<Inlet>] {
+        self.members.get(reading).map_or(&[], |members| &members.0)
+    }
+
+    /// Writes what its taps have in common into a record.
+    pub(crate) fn export(&self, to: &mut TapStats) {
+        to.on_full = self.on_full() as u32;
+        to.no_consumer = self.no_consumer() as u32;
+        to.fanout = self.fanout as u32;
+        to.gso = self.gso as u32;
+    }
+}
+
+/// The way in. Bottom halves are off.
+impl Intake {
+    /// One packet, or one piece of one.
+    fn one(&self, members: &[Arc<Inlet>], skb: Skb, way: Way) -> Verdict {
+        let missed = match self.offer(members, skb, way) {
+            Offer::Taken => return Verdict::Stolen,
+            Offer::Missed(missed, by) => (missed, by),
+        };
+        self.missed(members, missed.0, missed.1)
+    }
+
+    /// Gives a packet to a tap whose gate is open; the gate may close meanwhile, then to another.
+    fn offer(&self, members: &[Arc<Inlet>], skb: Skb, way: Way) -> Offer {
+        let mut skb = skb;
+        // Each turn one gate more has been seen to close.
+        for _ in 0..=members.len() {
+            let Some((inlet, flow)) = self.choose(members, &skb) else {
+                break;
+            };
+            match detour(&inlet.tap, skb, way, flow) {
+                Ok(()) => {
+                    inlet.serving.kick();
+                    return Offer::Taken;
+                }
+                Err(missed) => {
+                    drop(inlet.tap.out_of_flow(flow));
+                    match (missed.miss, missed.skb) {
+                        (None, Some(again)) => skb = again,
+                        (miss, skb) => {
+                            let missed = Missed { skb, miss };
+                            return Offer::Missed(missed, Some(Arc::clone(inlet)));
+                        }
+                    }
+                }
+            }
+        }
+        let missed = Missed {
+            skb: Some(skb),
+            miss: None,
+        };
+        Offer::Missed(missed, None)
+    }
+
+    /// The tap that a packet is for, and its flow.
+    fn choose<'a>(&self, members: &'a [Arc<Inlet>], skb: &Skb) -> Option<(&'a Arc<Inlet>, u32)> {
+        if let [only] = members {
+            return only.tap.takes().then_some((only, NO_FLOW));
+        }
+        let Some(flows) = &self.flows else {
+            return self.emptiest(members).map(|inlet| (inlet, NO_FLOW));
+        };
+        let bucket = Flows::bucket(skb.flow_hash());
+        let open = |tap| {
+            let is_it = |m: &&Arc<Inlet>| m.tap.label.id == tap && m.tap.takes();
+            members.iter().find(is_it)
+        };
+        let prefer = || {
+            let open = members.iter().filter(|m| m.tap.takes());
+            let ids = open.map(|m| m.tap.label.id);
+            ids.max_by_key(|&id| Flows::pull(bucket, id))
+        };
+        let tap = flows.enter(bucket, |tap| open(tap).is_some(), prefer)?;
+        let inlet = members.iter().find(|m| m.tap.label.id == tap)?;
+        Some((inlet, bucket))
+    }
+
+    /// The open tap that holds least; among equals they take turns.
+    fn emptiest<'a>(&self, members: &'a [Arc<Inlet>]) -> Option<&'a Arc<Inlet>> {
+        let turn = self.turn.load(Relaxed) as usize;
+        let start = turn.checked_rem(members.len())?;
+        let from = members.iter().cycle().skip(start).take(members.len());
+        let least = from
+            .filter(|m| m.tap.takes())
+            .min_by_key(|m| m.tap.held())?;
+        // Lost updates only make a turn come again.
+        self.turn.store(turn.wrapping_add(1) as u32, Relaxed);
+        Some(least)
+    }
+
+    /// The `on_full` policy, for a packet that a tap had no room for; else there was no tap.
+    fn missed(&self, members: &[Arc<Inlet>], missed: Missed, by: Option<Arc<Inlet>>) -> Verdict {
+        let tap = match &by {
+            Some(inlet) => &inlet.tap,
+            None => match (members.first(), missed.skb) {
+                (Some(first), Some(skb)) => {
+                    first.tap.passed_stalled.add(1);
+                    return Verdict::Pass(skb);
+                }
+                (None, Some(skb)) => return Verdict::Pass(skb),
+                (_, None) => return Verdict::Stolen,
+            },
+        };
+        let miss = missed.miss.unwrap_or(Miss::Other);
+        match missed.skb {
+            Some(skb) if self.on_full() == OnFull::Pass => {
+                tap.passed.count(miss);
+                Verdict::Pass(skb)
+            }
+            Some(skb) => {
+                tap.dropped.count(miss);
+                Verdict::Drop(skb)
+            }
+            None => {
+                tap.dropped.count(miss);
+                Verdict::Stolen
+            }
+        }
+    }
+
+    /// Each piece is a packet of its own: those that find no room go their way by themselves.
+    fn segments(&self, members: &[Arc<Inlet>], skb: Skb, way: Way) -> Verdict {
+        let segments = match skb.segment(way) {
+            Ok(segments) => segments,
+            Err(skb) => {
+                let missed = Missed {
+                    skb,
+                    miss: Some(Miss::Other),
+                };
+                return self.missed(members, missed, members.first().cloned());
+            }
+        };
+        for segment in segments {
+            if let Verdict::Pass(skb) = self.one(members, segment, way) {
+                match way {
+                    Way::Received => skb.deliver_input(),
+                    Way::Sent => skb.deliver_output(),
+                };
+            }
+        }
+        Verdict::Stolen
+    }
+}
+
+impl OnPacket for Intake {
+    fn on_packet(&self, skb: Skb, way: Way) -> Verdict {
+        let reading = rcu::read_lock();
+        let members = self.list(&reading);
+        if self.mode == Mode::Bypass && way == Way::Sent {
+            if let Some(first) = members.first() {
+                first.tap.cut_off.add(1);
+            }
+            return Verdict::Drop(skb);
+        }
+        if self.gso == Gso::Segment && skb.is_gso() {
+            self.segments(members, skb, way)
+        } else {
+            self.one(members, skb, way)
+        }
+    }
+}
+
+/// Who has the packets while nobody consumes.
+impl Intake {
+    /// Whether a program consumes, apart from one that is about to end.
+    fn has_consumer(&self, but: Option<u32>) -> bool {
+        let reading = rcu::read_lock();
+        let mut members = self.list(&reading).iter();
+        members.any(|m| !m.tap.options.standby && Some(m.tap.label.id) != but)
+    }
+
+    /// Calls `what` with each tap on standby.
+    fn each_standby(&self, what: impl Fn(&Tap)) {
+        let reading = rcu::read_lock();
+        let members = self.list(&reading).iter();
+        let standby = members.filter(|m| m.tap.options.standby);
+        standby.for_each(|m| what(&m.tap));
+    }
+
+    /// Opens a tap that has joined: one on standby only if it is its turn. Bottom halves are off.
+    pub(crate) fn open(&self, tap: &Tap) {
+        let turn = self.no_consumer() == NoConsumer::Hold && !self.has_consumer(None);
+        if !tap.options.standby || turn {
+            tap.open();
+        }
+    }
+
+    /// A tap closes in this moment: if nobody else consumes and packets are to wait, those on standby
+    /// open. Bottom halves are off.
+    pub(crate) fn succeed(&self, closing: &Tap) {
+        let last = !closing.options.standby && !self.has_consumer(Some(closing.label.id));
+        if last && self.no_consumer() == NoConsumer::Hold {
+            self.each_standby(Tap::open);
+        }
+    }
+
+    /// The taps on standby, with whom they are served.
+    pub(crate) fn standbys(&self) -> Result<KVec<Arc<Inlet>>> {
+        let mut found = KVec::with_capacity(MEMBERS_MAX, GFP_KERNEL)?;
+        let reading = rcu::read_lock();
+        let members = self.list(&reading).iter();
+        for member in members.filter(|m| m.tap.options.standby) {
+            found.push_within_capacity(Arc::clone(member))?;
+        }
+        Ok(found)
+    }
+
+    /// Gives a packet that has waited to a tap; for want of room it follows `on_full`. What became of it.
+    pub(crate) fn hand_over(&self, skb: Skb, to: &Arc<Inlet>) -> End {
+        let way = way_of(self.mode);
+        let _bh = BottomHalvesOff::new();
+        let Err(missed) = detour(&to.tap, skb, way, NO_FLOW) else {
+            to.serving.kick();
+            return End::HandedOver;
+        };
+        match self.missed(&[], missed, Some(Arc::clone(to))) {
+            Verdict::Pass(skb) => {
+                match way {
+                    Way::Received => skb.deliver_input(),
+                    Way::Sent => skb.deliver_output(),
+                };
+                End::Reinjected
+            }
+            Verdict::Drop(_) | Verdict::Stolen => End::DroppedByPolicy,
+        }
+    }
+}
+
+/// Policies that are changed while taps are open. RTNL is held.
+impl Intake {
+    /// Another `on_full`.
+    pub(crate) fn set_on_full(&self, policy: OnFull, _rtnl: &Rtnl) {
+        self.on_full.store(policy as u32, Relaxed);
+    }
+
+    /// Another `no_consumer`: whether those on standby are to be emptied, because nobody holds any more.
+    pub(crate) fn set_no_consumer(&self, policy: NoConsumer, _rtnl: &Rtnl) -> bool {
+        self.no_consumer.store(policy as u32, Relaxed);
+        if policy == NoConsumer::Hold && !self.has_consumer(None) {
+            let _bh = BottomHalvesOff::new();
+            self.each_standby(Tap::open);
+        }
+        policy == NoConsumer::Pass
+    }
+}
