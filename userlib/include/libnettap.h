@@ -79,8 +79,11 @@ struct nettap_options {
 	uint32_t on_exit;               /* NETTAP_ON_EXIT_ */
 	uint32_t gso;                   /* NETTAP_GSO_WHOLE or NETTAP_GSO_SEGMENT */
 	int32_t netns;                  /* descriptor of a network namespace; 0 for the caller's */
-	uint32_t reserved;              /* 0 */
+	uint32_t fanout;                /* NETTAP_FANOUT_ */
 	uint64_t max_bytes;             /* most bytes of packets that the tap may hold; 0: default */
+	uint32_t no_consumer;           /* NETTAP_NO_CONSUMER_ */
+	uint32_t flags;                 /* NETTAP_TAP_STANDBY or 0 */
+	uint64_t max_age_us;            /* longest time that a packet may be held; 0: any */
 };
 
 #if defined(__cplusplus)
@@ -90,7 +93,7 @@ struct nettap_options {
 #endif
 LIBNETTAP_ASSERT(sizeof(struct nettap_queue) == 4 * sizeof(void *) + 24);
 LIBNETTAP_ASSERT(sizeof(struct mbuf_rings) == 2 * sizeof(void *) + 16);
-LIBNETTAP_ASSERT(sizeof(struct nettap_options) == 40);
+LIBNETTAP_ASSERT(sizeof(struct nettap_options) == 56);
 #undef LIBNETTAP_ASSERT
 
 /* Opens the session; the kernel keeps at least `prealloc` mbufs in the alloc ring. `out` may be NULL. */

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR MIT)
 
-//! For whoever looks after the machine: what the module counts, and how to end a tap.
+//! For whoever looks after the machine: what the module counts, how to end a tap, and how to change its
+//! policies.
 //!
 //! Each function opens the device for itself and maps nothing, so that looking takes no mbufs.
 
 use std::path::Path;
+use std::time::Duration;
 
 use nettap_uapi::ioctl;
 use nettap_uapi::stats::{RegionStats, SessionStats, TapStats};
+use nettap_uapi::tap::{NoConsumer, OnExit, OnFull};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::error::{Error, Result};
 use crate::session::{handshake, Info, DEVICE};
 use crate::sys::{Device, Kernel};
+use crate::tap::microseconds;
 
 /// Records asked for at once.
 const PAGE: usize = 64;
@@ -79,6 +83,71 @@ pub fn taps() -> Result<Vec<TapStats>> {
 pub fn untap(id: u32) -> Result<()> {
     device()?
         .untap(&mut ioctl::Untap { id, reserved: 0 })
+        .map_err(|error| error.about(&id.to_string()))
+}
+
+/// Policies of an open tap that are to change; what is not named stays.
+#[derive(Debug, Clone, Default)]
+pub struct Policies {
+    request: ioctl::Set,
+}
+
+impl Policies {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn with(mut self, what: u32, set: impl FnOnce(&mut ioctl::Set)) -> Self {
+        self.request.what |= what;
+        set(&mut self.request);
+        self
+    }
+
+    /// As [`TapBuilder::on_full`](crate::TapBuilder::on_full); for all taps of a fan-out.
+    pub fn on_full(self, policy: OnFull) -> Self {
+        self.with(ioctl::SET_ON_FULL, |set| set.on_full = policy as u32)
+    }
+
+    /// As [`TapBuilder::on_exit`](crate::TapBuilder::on_exit).
+    pub fn on_exit(self, policy: OnExit) -> Self {
+        self.with(ioctl::SET_ON_EXIT, |set| set.on_exit = policy as u32)
+    }
+
+    /// As [`TapBuilder::no_consumer`](crate::TapBuilder::no_consumer); for all taps of a fan-out.
+    pub fn no_consumer(self, policy: NoConsumer) -> Self {
+        self.with(ioctl::SET_NO_CONSUMER, |set| {
+            set.no_consumer = policy as u32;
+        })
+    }
+
+    /// As [`TapBuilder::snaplen`](crate::TapBuilder::snaplen).
+    pub fn snaplen(self, bytes: u32) -> Self {
+        self.with(ioctl::SET_SNAPLEN, |set| set.snaplen = bytes)
+    }
+
+    /// As [`TapBuilder::max_bytes`](crate::TapBuilder::max_bytes).
+    pub fn max_bytes(self, bytes: u64) -> Self {
+        self.with(ioctl::SET_MAX_BYTES, |set| set.max_bytes = bytes)
+    }
+
+    /// As [`TapBuilder::max_age`](crate::TapBuilder::max_age).
+    pub fn max_age(self, age: Duration) -> Self {
+        let us = microseconds(age);
+        self.with(ioctl::SET_MAX_AGE, |set| set.max_age_us = us)
+    }
+}
+
+/// Changes policies of the tap with this id, whoever opened it, from the next packet on.
+///
+/// # Errors
+///
+/// [`Error::Request`]: no such tap, no permission.
+pub fn set(id: u32, policies: &Policies) -> Result<()> {
+    let mut request = policies.request;
+    request.id = id;
+    device()?
+        .set(&mut request)
         .map_err(|error| error.about(&id.to_string()))
 }
 

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nettap_uapi::ring::Words;
-use nettap_uapi::tap::{Gso, Mode, OnExit, OnFull};
+use nettap_uapi::tap::{Fanout, Gso, Mode, NoConsumer, OnExit, OnFull, TAP_STANDBY};
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
@@ -89,8 +89,11 @@ pub(crate) struct Options {
     on_exit: u32,
     gso: u32,
     netns: i32,
-    reserved: u32,
+    fanout: u32,
     max_bytes: u64,
+    no_consumer: u32,
+    flags: u32,
+    max_age_us: u64,
 }
 
 struct Opened {
@@ -273,7 +276,7 @@ fn tap(
     let mode = u32::try_from(mode).ok().and_then(Mode::from_raw);
     let mut builder = session.tap(name).mode(mode.ok_or(wrong.clone())?);
     if let Some(options) = options {
-        if options.size as usize != size_of::<Options>() || options.reserved != 0 {
+        if options.size as usize != size_of::<Options>() || options.flags & !TAP_STANDBY != 0 {
             return Err(wrong);
         }
         builder = builder
@@ -282,7 +285,11 @@ fn tap(
             .max_bytes(options.max_bytes)
             .on_full(OnFull::from_raw(options.on_full).ok_or(wrong.clone())?)
             .on_exit(OnExit::from_raw(options.on_exit).ok_or(wrong.clone())?)
-            .gso(Gso::from_raw(options.gso).ok_or(wrong.clone())?);
+            .gso(Gso::from_raw(options.gso).ok_or(wrong.clone())?)
+            .fanout(Fanout::from_raw(options.fanout).ok_or(wrong.clone())?)
+            .no_consumer(NoConsumer::from_raw(options.no_consumer).ok_or(wrong.clone())?)
+            .standby(options.flags & TAP_STANDBY != 0)
+            .max_age(Duration::from_micros(options.max_age_us));
         if options.netns > 0 {
             // SAFETY: the descriptor is the caller's and open for the length of this call; if it is
             // none, the kernel says so.

@@ -109,6 +109,9 @@ fn advice(request: &str, errno: Errno) -> Option<&'static str> {
         ("interface_tap", Errno::EBUSY) => {
             "another tap stands on this interface: see `tapctl tap list`"
         }
+        ("interface_tap", Errno::EEXIST) => {
+            "the taps that share these packets have other options: see `tapctl tap list`"
+        }
         ("mbuf_map", Errno::EBUSY) => "this session has mapped already",
         ("interface_tap", Errno::ENODEV) => {
             "no such interface in this network namespace: see `ip link`"

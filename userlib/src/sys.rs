@@ -41,6 +41,7 @@ pub(crate) trait Kernel: Send + Sync + fmt::Debug {
     fn push(&self, arg: &mut ioctl::Push) -> Result<()>;
     fn tap(&self, arg: &mut ioctl::Tap) -> Result<OwnedFd>;
     fn untap(&self, arg: &mut ioctl::Untap) -> Result<()>;
+    fn set(&self, arg: &mut ioctl::Set) -> Result<()>;
     /// Fills `records`, of `record_size` bytes each; returns how many.
     fn query(
         &self,
@@ -82,6 +83,7 @@ mod raw {
         push: PUSH, ioctl::Push;
         tap: TAP, ioctl::Tap;
         untap: UNTAP, ioctl::Untap;
+        set: SET, ioctl::Set;
         query: QUERY, ioctl::Query;
     }
     nix::ioctl_none_bad!(unmap, super::request_unmap());
@@ -148,6 +150,10 @@ impl Kernel for Device {
 
     fn untap(&self, arg: &mut ioctl::Untap) -> Result<()> {
         ask!(self, "interface_untap", untap, arg).map(drop)
+    }
+
+    fn set(&self, arg: &mut ioctl::Set) -> Result<()> {
+        ask!(self, "set a tap's policies", set, arg).map(drop)
     }
 
     fn query(

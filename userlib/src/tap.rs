@@ -13,8 +13,10 @@ use std::time::Duration;
 use nettap_uapi::ioctl;
 use nettap_uapi::ring::Entry;
 use nettap_uapi::stats::TapStats;
-use nettap_uapi::tap::{self as uapi, Gso, Mode, OnExit, OnFull};
+use nettap_uapi::tap::{self as uapi, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull};
 use nix::errno::Errno;
+use nix::poll::{ppoll, PollFd, PollFlags};
+use nix::sys::time::TimeSpec;
 
 use crate::admin;
 use crate::error::{Error, Rejected, Result};
@@ -109,6 +111,33 @@ impl<'a> TapBuilder<'a> {
         self
     }
 
+    /// Shares the packets of this mode of the interface with other sessions that say the same; what they
+    /// have in common must be the same: policy when full, without a consumer, form of super-packets. The
+    /// default does not share.
+    pub fn fanout(mut self, fanout: Fanout) -> Self {
+        self.request.fanout = fanout as u32;
+        self
+    }
+
+    /// What happens to packets while all taps of the fan-out are on standby. The default lets them pass.
+    pub fn no_consumer(mut self, policy: NoConsumer) -> Self {
+        self.request.no_consumer = policy as u32;
+        self
+    }
+
+    /// Keeps the tap open for others and consumes nothing: of its packets none are to be taken.
+    pub fn standby(mut self, standby: bool) -> Self {
+        self.request.flags = if standby { uapi::TAP_STANDBY } else { 0 };
+        self
+    }
+
+    /// How long a packet may be held. One held longer has all of the tap's packets follow its policy at
+    /// exit, and packets pass until the program has caught up. Zero, the default: any time.
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.request.max_age_us = microseconds(age);
+        self
+    }
+
     /// Cells of the detour and revert rings, a power of two; 0 lets the kernel choose.
     pub fn ring_cells(mut self, cells: u32) -> Self {
         self.request.ring_cells = cells;
@@ -153,6 +182,12 @@ impl<'a> TapBuilder<'a> {
             shelf,
         })
     }
+}
+
+/// For a structure's field; 0 says no time at all there, and less than a microsecond is none.
+pub(crate) fn microseconds(time: Duration) -> u64 {
+    let whole = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    whole.max(u64::from(!time.is_zero()))
 }
 
 /// An open tap. Dropping it ends it; the kernel's `on_exit` policy decides on packets still held.
@@ -287,6 +322,22 @@ impl Tap {
             Error::Request { errno, .. } if errno == Errno::ENODEV as i32 => Error::Ended,
             other => other.about(&self.name),
         })
+    }
+
+    /// Waits until the tap ends, for programs that only keep it open. `None` waits for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ended`] when it has; [`Error::TimedOut`], [`Error::Interrupted`].
+    pub fn wait_end(&self, timeout: Option<Duration>) -> Result<()> {
+        // Its end is always reported; that there are packets is not asked for.
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::empty())];
+        let timeout = timeout.map(TimeSpec::from);
+        match ppoll(&mut fds, timeout, None) {
+            Ok(0) => Err(Error::TimedOut),
+            Ok(_) => Err(Error::Ended),
+            Err(errno) => Err(Error::request("poll", &self.name, errno)),
+        }
     }
 
     /// Has the kernel look at the rings now, without waiting: `mbuf_push(tap, 0)`.

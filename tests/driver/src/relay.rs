@@ -127,6 +127,9 @@ impl Running<'_> {
                 self.release()?;
             }
             for nth in 0..self.taps.len() {
+                if self.arguments.taps.is_standby() {
+                    break;
+                }
                 if let Some(tap) = self.taps.get(nth) {
                     tap.recv_batch(&mut batch, BATCH);
                 }

@@ -4,10 +4,11 @@
 
 use anyhow::{bail, Context, Result};
 use clap::{Args, ValueEnum};
-use nettap::{Gso, Mode, OnExit, OnFull, Session, Tap};
+use nettap::{Fanout, Gso, Mode, NoConsumer, OnExit, OnFull, Session, Tap};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Where `ip netns` keeps its namespaces.
 const NAMED_NAMESPACES: &str = "/run/netns";
@@ -53,6 +54,18 @@ enum Super {
     Segment,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Share {
+    Any,
+    Flow,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Absent {
+    Pass,
+    Hold,
+}
+
 /// The taps of a program, all with the same options.
 #[derive(Args, Debug)]
 pub(crate) struct Taps {
@@ -80,12 +93,29 @@ pub(crate) struct Taps {
     /// Cells of the taps' rings.
     #[arg(long)]
     ring_cells: Option<u32>,
+    /// Share the packets with other sessions.
+    #[arg(long)]
+    fanout: Option<Share>,
+    /// What happens while nobody consumes.
+    #[arg(long)]
+    no_consumer: Option<Absent>,
+    /// Keep the taps open and consume nothing.
+    #[arg(long)]
+    standby: bool,
+    /// Milliseconds that a packet may be held.
+    #[arg(long)]
+    max_age: Option<u64>,
     /// Mbufs in the alloc ring.
     #[arg(long)]
     prealloc: Option<u32>,
 }
 
 impl Taps {
+    /// Whether no packet is to be taken from them.
+    pub(crate) fn is_standby(&self) -> bool {
+        self.standby
+    }
+
     /// Opens the session and the taps.
     pub(crate) fn open(&self) -> Result<(Session, Vec<Tap>)> {
         let mut builder = Session::builder();
@@ -137,6 +167,19 @@ impl Taps {
             Some(Super::Segment) => tap = tap.gso(Gso::Segment),
             None => {}
         }
-        Ok(tap.open()?)
+        match self.fanout {
+            Some(Share::Any) => tap = tap.fanout(Fanout::Any),
+            Some(Share::Flow) => tap = tap.fanout(Fanout::Flow),
+            None => {}
+        }
+        match self.no_consumer {
+            Some(Absent::Pass) => tap = tap.no_consumer(NoConsumer::Pass),
+            Some(Absent::Hold) => tap = tap.no_consumer(NoConsumer::Hold),
+            None => {}
+        }
+        if let Some(ms) = self.max_age {
+            tap = tap.max_age(Duration::from_millis(ms));
+        }
+        Ok(tap.standby(self.standby).open()?)
     }
 }

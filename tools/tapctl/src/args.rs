@@ -8,7 +8,8 @@
 
 use crate::programs::{bridge, delay, dump, echo, nat};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use nettap::uapi::tap::{self, Gso, Mode, OnExit, OnFull};
+use nettap::uapi::tap::{self, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull};
+use std::time::Duration;
 
 /// Administers NetTap: taps, sessions, the region of packet buffers, and the programs that use them.
 #[derive(Debug, Parser)]
@@ -93,6 +94,16 @@ pub enum Tap {
     /// does, prints the tap's id once it is open, and returns; `tapctl tap del` ends the tap and with
     /// it the program.
     Add(Add),
+    /// Change policies of an open tap
+    ///
+    /// What is not named stays as it is. What the taps of a fan-out have in common (`--on-full`,
+    /// `--no-consumer`) changes for all of them.
+    Set(Set),
+    /// Keep a tap that was added with `--confirm`
+    Confirm {
+        /// Id of the tap
+        id: u32,
+    },
     /// End taps
     ///
     /// Packets that a tap's program still holds follow the tap's `--on-exit` policy.
@@ -138,12 +149,54 @@ pub struct Add {
     /// Cells of the tap's rings, a power of two
     #[arg(long, value_name = "N", value_parser = ring)]
     pub ring: Option<u32>,
+    /// Take packets back that were held so long, and let packets pass until the program has caught up;
+    /// us, ms or s follows
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub max_age: Option<Duration>,
+    /// Share the packets with other sessions that say the same
+    #[arg(long, value_name = "HOW")]
+    pub fanout: Option<FanoutWord>,
+    /// Only keep the tap open, for programs that come and go
+    #[arg(long, requires = "fanout")]
+    pub standby: bool,
+    /// What happens to packets while all taps of the fan-out are on standby
+    #[arg(long, value_name = "POLICY", default_value = "pass")]
+    pub no_consumer: NoConsumerWord,
+    /// End the tap after so many seconds, unless `tapctl tap confirm` comes before
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub confirm: Option<u64>,
     /// Stay in the foreground, for service managers
     #[arg(long)]
     pub foreground: bool,
     /// This process was started by another `tap add` to hold the tap
     #[arg(long, hide = true, conflicts_with = "foreground")]
     pub holder: bool,
+}
+
+/// What `tap set` changes.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true))]
+pub struct Set {
+    /// Id of the tap
+    pub id: u32,
+    /// Give the program at most N bytes of each packet; 0 for all
+    #[arg(long, group = "what", value_name = "N")]
+    pub snaplen: Option<u32>,
+    /// What happens to a packet that finds no room
+    #[arg(long, group = "what", value_name = "POLICY")]
+    pub on_full: Option<OnFullWord>,
+    /// What happens to held packets when the tap ends
+    #[arg(long, group = "what", value_name = "POLICY")]
+    pub on_exit: Option<OnExitWord>,
+    /// What happens to packets while all taps of the fan-out are on standby
+    #[arg(long, group = "what", value_name = "POLICY")]
+    pub no_consumer: Option<NoConsumerWord>,
+    /// Most bytes of packets that the tap may hold; K, M or G may follow
+    #[arg(long, group = "what", value_name = "SIZE", value_parser = size)]
+    pub max_bytes: Option<u64>,
+    /// How long a packet may be held; us, ms or s follows, 0 for any time
+    #[arg(long, group = "what", value_name = "TIME", value_parser = time)]
+    pub max_age: Option<Duration>,
 }
 
 /// Which taps `tap del` ends.
@@ -285,6 +338,61 @@ impl From<GsoWord> for Gso {
             GsoWord::Segment => Self::Segment,
         }
     }
+}
+
+/// [`Fanout`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FanoutWord {
+    /// Each packet goes to the session that holds least
+    Any,
+    /// The packets of a flow go to the same session
+    Flow,
+}
+
+impl From<FanoutWord> for Fanout {
+    fn from(word: FanoutWord) -> Self {
+        match word {
+            FanoutWord::Any => Self::Any,
+            FanoutWord::Flow => Self::Flow,
+        }
+    }
+}
+
+/// [`NoConsumer`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NoConsumerWord {
+    /// They go on as if there were no tap
+    Pass,
+    /// They wait for the next program that opens the tap
+    Hold,
+}
+
+impl From<NoConsumerWord> for NoConsumer {
+    fn from(word: NoConsumerWord) -> Self {
+        match word {
+            NoConsumerWord::Pass => Self::Pass,
+            NoConsumerWord::Hold => Self::Hold,
+        }
+    }
+}
+
+/// A time: a whole number and its unit.
+fn time(word: &str) -> Result<Duration, String> {
+    let units: [(&str, fn(u64) -> Duration); 3] = [
+        ("us", Duration::from_micros),
+        ("ms", Duration::from_millis),
+        ("s", Duration::from_secs),
+    ];
+    if word == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let named = units
+        .iter()
+        .find_map(|(unit, make)| Some((word.strip_suffix(unit)?, make)));
+    let (digits, make) =
+        named.ok_or_else(|| String::from("write us, ms or s behind the number"))?;
+    let number: u64 = digits.parse().map_err(|error| format!("{error}"))?;
+    Ok(make(number))
 }
 
 /// An interface's name: what the kernel's dev_valid_name() accepts.

@@ -7,14 +7,15 @@
 //! `dump`) are the exception: they are sessions of the library.
 
 use crate::failure::Failure;
+use nettap::admin::{self, Policies};
 use nettap::uapi::stats::{RegionStats, SessionStats, TapStats};
-use nettap::{admin, Error, Info};
+use nettap::{Error, Info};
 use nix::errno::Errno;
 
 /// What the library calls opening the device.
 const OPEN: &str = "open";
 
-/// The module's introspection and its one administrative request.
+/// The module's introspection and its administrative requests.
 pub trait Kernel {
     /// Versions and limits.
     fn info(&self) -> Result<Info, Failure>;
@@ -26,6 +27,8 @@ pub trait Kernel {
     fn taps(&self) -> Result<Vec<TapStats>, Failure>;
     /// Ends a tap.
     fn untap(&self, id: u32) -> Result<(), Failure>;
+    /// Changes policies of a tap.
+    fn set(&self, id: u32, policies: &Policies) -> Result<(), Failure>;
 }
 
 /// The module of this machine.
@@ -50,16 +53,23 @@ impl Kernel for Device {
     }
 
     fn untap(&self, id: u32) -> Result<(), Failure> {
-        admin::untap(id).map_err(|error| {
-            // The device can be missing with the same errno; only the module knows ids.
-            let by_module = !matches!(&error, Error::Request { request, .. } if *request == OPEN);
-            let failure = Failure::from(error);
-            if by_module && failure.is(Errno::ENOENT) {
-                return no_tap("end", id);
-            }
-            failure
-        })
+        admin::untap(id).map_err(|error| about(error, "end", id))
     }
+
+    fn set(&self, id: u32, policies: &Policies) -> Result<(), Failure> {
+        admin::set(id, policies).map_err(|error| about(error, "change", id))
+    }
+}
+
+/// A refused request about a tap.
+fn about(error: Error, what: &str, id: u32) -> Failure {
+    // The device can be missing with the same errno; only the module knows ids.
+    let by_module = !matches!(&error, Error::Request { request, .. } if *request == OPEN);
+    let failure = Failure::from(error);
+    if by_module && failure.is(Errno::ENOENT) {
+        return no_tap(what, id);
+    }
+    failure
 }
 
 /// No tap has this id, so nothing can be done to it.

@@ -94,6 +94,10 @@ impl Kernel for Arc<Mock> {
         Ok(fd)
     }
 
+    fn set(&self, _arg: &mut ioctl::Set) -> Result<()> {
+        Err(Error::request("set a tap's policies", "", Errno::ENOENT))
+    }
+
     fn untap(&self, _arg: &mut ioctl::Untap) -> Result<()> {
         Err(Error::request("interface_untap", "", Errno::ENOENT))
     }

@@ -7,6 +7,7 @@
 //! terminal's sense, too, that opens the tap, reports over a pipe, and gives every packet back until
 //! somebody ends the tap. `--foreground` does the same work in the process that was called.
 
+use super::set::CONFIRM;
 use super::{tap, taps_of, Context, Owners, Places};
 use crate::args::Add;
 use crate::detach;
@@ -14,11 +15,14 @@ use crate::failure::Failure;
 use crate::kernel::name;
 use nettap::uapi::stats::TapStats;
 use nettap::uapi::tap::Mode;
-use nettap::{Error, Session, Tap, Wait};
+use nettap::{Error, Fanout, Session, Tap, Wait};
 use nix::errno::Errno;
 use serde_json::Value as Json;
 use std::io::Read;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Packets taken from the ring at once.
 const BATCH: usize = 64;
@@ -35,6 +39,8 @@ pub fn add(context: &mut Context<'_, '_>, add: &Add) -> Result<(), Failure> {
         detach::leave_terminal()?;
     }
     context.netns.enter()?;
+    // Before anybody can know of the tap: the signal must find somebody who understands it.
+    let probation = Probation::of(add.confirm)?;
     let session = Session::open()?;
     let tap = open(&session, add).map_err(|error| explain(context, add, error))?;
     report(context, tap.id())?;
@@ -42,7 +48,44 @@ pub fn add(context: &mut Context<'_, '_>, add: &Add) -> Result<(), Failure> {
         // The end of the pipe tells the caller that the report is complete.
         detach::leave_output()?;
     }
-    hold(&session, &tap)
+    hold(&session, &tap, add.standby, probation)
+}
+
+/// The time in which a tap has to be confirmed.
+struct Probation {
+    until: Option<Instant>,
+    confirmed: Arc<AtomicBool>,
+}
+
+/// A tap whose time has come without a confirmation ends.
+struct Over;
+
+impl Probation {
+    /// Of so many seconds from now, or none.
+    fn of(seconds: Option<u64>) -> Result<Self, Failure> {
+        let confirmed = Arc::new(AtomicBool::new(false));
+        let refused = |error: std::io::Error| Failure::io("catch the confirmation", &error);
+        signal_hook::flag::register(CONFIRM as i32, Arc::clone(&confirmed)).map_err(refused)?;
+        Ok(Self {
+            until: seconds.and_then(|s| Instant::now().checked_add(Duration::from_secs(s))),
+            confirmed,
+        })
+    }
+
+    /// How long to wait for packets at most.
+    fn left(&self) -> Result<Option<Duration>, Over> {
+        match self.until {
+            Some(until) if !self.confirmed.load(Ordering::Relaxed) => {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(Over);
+                }
+                // A confirmation that comes just before the wait begins is seen soon all the same.
+                Ok(Some(left.min(Duration::from_secs(1))))
+            }
+            _ => Ok(None),
+        }
+    }
 }
 
 fn open(session: &Session, add: &Add) -> Result<Tap, Error> {
@@ -55,6 +98,10 @@ fn open(session: &Session, add: &Add) -> Result<Tap, Error> {
         .max_bytes(add.max_bytes.unwrap_or(0))
         .gso(add.gso.into())
         .ring_cells(add.ring.unwrap_or(0))
+        .fanout(add.fanout.map_or(Fanout::None, Fanout::from))
+        .no_consumer(add.no_consumer.into())
+        .standby(add.standby)
+        .max_age(add.max_age.unwrap_or(Duration::ZERO))
         .open()
 }
 
@@ -89,21 +136,26 @@ pub fn obstacle(tap: &TapStats, owners: &Owners) -> String {
     format!("{mode} tap {} held by {owner}", tap.id)
 }
 
-/// Gives every packet back as it was, until the tap ends.
-fn hold(session: &Session, tap: &Tap) -> Result<(), Failure> {
+/// Gives every packet back as it was, until the tap ends. On standby it takes none.
+fn hold(session: &Session, tap: &Tap, standby: bool, probation: Probation) -> Result<(), Failure> {
     let mut waiter = Wait::Adaptive { spin: SPIN }.waiter();
     let mut batch = Vec::with_capacity(BATCH);
-    loop {
-        let turn = session.wait_with(&mut waiter, &[tap], None).and_then(|_| {
-            tap.recv_batch(&mut batch, BATCH);
-            tap.revert_all(&mut batch)
-        });
+    while let Ok(left) = probation.left() {
+        let turn = if standby {
+            tap.wait_end(left)
+        } else {
+            session.wait_with(&mut waiter, &[tap], left).and_then(|_| {
+                tap.recv_batch(&mut batch, BATCH);
+                tap.revert_all(&mut batch)
+            })
+        };
         match turn {
-            Ok(()) | Err(Error::Interrupted) => {}
+            Ok(()) | Err(Error::Interrupted | Error::TimedOut) => {}
             Err(Error::Ended) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
     }
+    Ok(())
 }
 
 /// Says which tap there is now.

@@ -8,6 +8,7 @@ pub mod man;
 pub mod region;
 pub mod run;
 pub mod session;
+pub mod set;
 pub mod stats;
 pub mod status;
 pub mod tap;
@@ -55,6 +56,8 @@ pub fn dispatch(cli: Cli, context: &mut Context<'_, '_>) -> Result<Verdict, Fail
     let done = match cli.object {
         Object::Tap(args::Tap::List(list)) => tap::list(context, &list),
         Object::Tap(args::Tap::Add(add)) => add::add(context, &add),
+        Object::Tap(args::Tap::Set(set)) => set::set(context, &set),
+        Object::Tap(args::Tap::Confirm { id }) => set::confirm(context, id),
         Object::Tap(args::Tap::Del(del)) => tap::del(context, &del),
         Object::Tap(args::Tap::Stats(which)) => return stats::stats(context, &which),
         Object::Session(args::Session::List) => session::list(context),

@@ -87,6 +87,7 @@ fn record(tap: &TapStats) -> Record {
         .both("ended", "and then", ended(tap))
         .both("passed", "sent on without the program", passed(tap))
         .both("dropped", "dropped without the program", dropped(tap))
+        .both("watchdog", "held too long", watchdog(tap))
         .both("extra", "sent on for others", extra(tap))
         .both(
             "refused",
@@ -118,7 +119,7 @@ fn ended(tap: &TapStats) -> Record {
 }
 
 /// The ways in which a detoured packet ends: the left side of the balance.
-fn causes(tap: &TapStats) -> [(&'static str, &'static str, u64); 10] {
+fn causes(tap: &TapStats) -> [(&'static str, &'static str, u64); 11] {
     [
         ("reverted", "reverted", tap.reverted),
         ("changed", "reverted changed", tap.changed),
@@ -134,6 +135,7 @@ fn causes(tap: &TapStats) -> [(&'static str, &'static str, u64); 10] {
             "dropped by policy",
             tap.dropped_by_policy,
         ),
+        ("handed_over", "handed over to another tap", tap.handed_over),
         ("refused_shape", "refused: shape", tap.refused_shape),
         ("refused_offload", "refused: offload", tap.refused_offload),
         ("refused_change", "refused: change", tap.refused_change),
@@ -147,6 +149,8 @@ fn passed(tap: &TapStats) -> Record {
         .both("mbufs", "no mbuf free", tap.passed_mbufs)
         .both("bytes", "over max-bytes", tap.passed_bytes)
         .both("other", "unreadable or no memory", tap.passed_other)
+        .both("stalled", "program late or absent", tap.passed_stalled)
+        .both("filter", "not for the filter", tap.passed_filter)
 }
 
 fn dropped(tap: &TapStats) -> Record {
@@ -156,6 +160,13 @@ fn dropped(tap: &TapStats) -> Record {
         .both("bytes", "over max-bytes", tap.dropped_bytes)
         .both("other", "other reasons", tap.dropped_other)
         .both("cut_off", "of the host, by bypass", tap.cut_off)
+}
+
+fn watchdog(tap: &TapStats) -> Record {
+    Record::new()
+        .both("fail_opens", "times it failed open", tap.fail_opens)
+        .both("aged", "packets taken back", tap.aged)
+        .json_only("failed_open", tap.failed_open != 0)
 }
 
 fn extra(tap: &TapStats) -> Record {

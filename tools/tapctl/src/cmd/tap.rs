@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::kernel::name;
 use crate::out::{Record, Value};
 use nettap::uapi::stats::TapStats;
-use nettap::uapi::tap::{Gso, Mode, OnExit, OnFull};
+use nettap::uapi::tap::{Fanout, Gso, Mode, NoConsumer, OnExit, OnFull, TAP_STANDBY};
 use nix::errno::Errno;
 
 /// `tap list`.
@@ -59,6 +59,11 @@ pub fn record(tap: &TapStats, owners: &Owners, places: &Places, own: u32) -> Rec
         .both("on_exit", "on-exit", on_exit(tap))
         .json_only("gso", gso(tap))
         .json_only("snaplen", tap.snaplen)
+        .json_only("fanout", fanout(tap))
+        .json_only("no_consumer", no_consumer(tap))
+        .json_only("standby", tap.flags & TAP_STANDBY != 0)
+        .json_only("max_age_us", tap.max_age_us)
+        .json_only("failed_open", tap.failed_open != 0)
         .plain_only("options", options(tap))
 }
 
@@ -91,6 +96,23 @@ fn gso(tap: &TapStats) -> Value {
     word(tap.gso, form)
 }
 
+fn fanout(tap: &TapStats) -> Value {
+    let how = Fanout::from_raw(tap.fanout).map(|fanout| match fanout {
+        Fanout::None => "none",
+        Fanout::Any => "any",
+        Fanout::Flow => "flow",
+    });
+    word(tap.fanout, how)
+}
+
+fn no_consumer(tap: &TapStats) -> Value {
+    let policy = NoConsumer::from_raw(tap.no_consumer).map(|policy| match policy {
+        NoConsumer::Pass => "pass",
+        NoConsumer::Hold => "hold",
+    });
+    word(tap.no_consumer, policy)
+}
+
 /// The word, or the integer of a newer module that this tool has no word for.
 fn word(raw: u32, known: Option<&'static str>) -> Value {
     known.map_or_else(|| Value::Text(raw.to_string()), Value::from)
@@ -104,6 +126,22 @@ fn options(tap: &TapStats) -> Value {
     }
     if Gso::from_raw(tap.gso) != Some(Gso::Whole) {
         words.push(format!("gso {}", gso(tap)));
+    }
+    match Fanout::from_raw(tap.fanout) {
+        Some(Fanout::None) => {}
+        _ => words.push(format!("fanout {}", fanout(tap))),
+    }
+    if tap.flags & TAP_STANDBY != 0 {
+        words.push(String::from("standby"));
+    }
+    if NoConsumer::from_raw(tap.no_consumer) != Some(NoConsumer::Pass) {
+        words.push(format!("no-consumer {}", no_consumer(tap)));
+    }
+    if tap.max_age_us != 0 {
+        words.push(format!("max-age {} us", tap.max_age_us));
+    }
+    if tap.failed_open != 0 {
+        words.push(String::from("FAILED OPEN"));
     }
     if words.is_empty() {
         Value::Nothing

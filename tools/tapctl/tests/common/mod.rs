@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "no test uses all of it")]
 
+use nettap::admin::Policies;
 use nettap::uapi::stats::{Refused, RegionStats, SessionStats, TapStats};
 use nettap::uapi::tap::{TAP_BYPASS, TAP_INPUT};
 use nettap::Info;
@@ -26,6 +27,8 @@ pub(crate) struct Fake {
     pub(crate) taps: Vec<TapStats>,
     /// Taps that were ended.
     pub(crate) ended: RefCell<Vec<u32>>,
+    /// Taps whose policies were changed, and to what.
+    pub(crate) set: RefCell<Vec<(u32, String)>>,
 }
 
 /// A network namespace that is not the test's.
@@ -115,6 +118,7 @@ impl Default for Fake {
             sessions: vec![session],
             taps: vec![tap, other],
             ended: RefCell::default(),
+            set: RefCell::default(),
         }
     }
 }
@@ -165,6 +169,14 @@ impl Kernel for Fake {
             return Err(no_tap("end", id));
         }
         self.ended.borrow_mut().push(id);
+        Ok(())
+    }
+
+    fn set(&self, id: u32, policies: &Policies) -> Result<(), Failure> {
+        if !self.taps.iter().any(|tap| tap.id == id) {
+            return Err(no_tap("change", id));
+        }
+        self.set.borrow_mut().push((id, format!("{policies:?}")));
         Ok(())
     }
 }
