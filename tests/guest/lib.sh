@@ -159,6 +159,15 @@ counts() { expect "$1 $2 $3" "$(count "$1" "$2" "$3")" "$4" "$5"; }
 reaches() { await "$1 $2 $3 $4 $5 (it is $(count "$1" "$2" "$3"))" test_count "$@"; }
 test_count() { test "$(count "$1" "$2" "$3")" "$4" "$5"; }
 
+# total IF MODE FIELD: of all taps of a fan-out; shares: how many of them have some.
+total() {
+	tapctl --json tap stats | jq --arg dev "$1" --arg mode "$2" "[.taps[] | select(.dev == \$dev and .mode == \$mode) | .$3] | add // 0"
+}
+test_total() { test "$(total "$1" "$2" "$3")" "$4" "$5"; }
+shares() {
+	tapctl --json tap stats | jq --arg dev "$1" --arg mode "$2" "[.taps[] | select(.dev == \$dev and .mode == \$mode and .$3 > 0)] | length"
+}
+
 # tap_id IF MODE
 tap_id() { count "$1" "$2" id; }
 

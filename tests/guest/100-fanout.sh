@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Objective: four sessions share a tap: each packet goes to exactly one of them; by flows, a flow keeps its order while
+# sessions join, leave and are killed; who does not want to share, or with other options, is told so.
+#
+#	client c0 10.1.0.2 ───── b0 10.1.0.1 box (four programs on b0, INPUT and OUTPUT)
+
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+pair
+readonly FLOWS='7001 7002 7003 7004 7005 7006 7007 7008'
+
+# program NAME FANOUT OPTION…
+program() {
+	local name=$1 fanout=$2
+	shift 2
+	tapped "$name" box ntdrive relay --tap b0:input --tap b0:output --fanout "$fanout" "$@"
+}
+
+# listen COUNT OPTION…, send COUNT GAP, judge: a receiver and a sender for each flow.
+listen() {
+	local port count=$1
+	shift
+	for port in $FLOWS; do
+		receiver "recv$port" box "10.1.0.1:$port" --count "$count" --seconds 60 "$@"
+	done
+}
+send() {
+	local port
+	for port in $FLOWS; do
+		start "send$port" client ntdrive udp-send "10.1.0.1:$port" --count "$1" --gap "$2"
+	done
+}
+judge() {
+	local port
+	for port in $FLOWS; do
+		finish "send$port"
+		finish "recv$port"
+	done
+}
+
+for fanout in any flow; do
+	part "four programs, fanout $fanout"
+	for name in one two three four; do program $name $fanout; done
+	[[ $fanout == flow ]] && listen 250 || listen 250 --unordered
+	send 250 50
+	judge
+	await "nothing is out" test_total b0 input detoured.in_flight -eq 0
+	expect "packets of all four" "$(total b0 input ended.reverted)" -eq 2000
+	expect "programs that had some" "$(shares b0 input ended.reverted)" -ge 3
+	pings client 10.1.0.1 5
+	stop one
+	stop two
+	stop three
+	stop four
+done
+
+part "programs come, go and are killed under traffic: every flow whole and in order"
+program one flow
+program two flow
+listen 3000
+send 3000 400
+program three flow
+program four flow
+kill_hard one
+program five flow
+kill_hard three
+stop two
+program six flow
+kill_hard five
+judge
+await "nothing is out" test_total b0 input detoured.in_flight -eq 0
+stop four
+stop six
+await "the taps are gone" open_taps 0
+
+part "all are killed while they hold packets: the others' do not move, none is lost"
+program one any --do hold --only 7001
+program two any --do hold --only 7001
+receiver recv box 10.1.0.1:7001 --count 100 --unordered
+datagrams client 10.1.0.1:7001 --count 100
+await "both hold" test_total b0 input detoured.in_flight -eq 100
+expect "programs that hold" "$(shares b0 input detoured.in_flight)" -eq 2
+balance
+kill_hard one
+await "the other's stay" test_total b0 input detoured.in_flight -eq 50
+kill_hard two
+finish recv
+await "the taps are gone" open_taps 0
+
+part "who shares must agree"
+program one any
+refuses "a tap that does not share" ns box ntdrive relay --tap b0:input --count 0
+refuses "another fan-out" ns box ntdrive relay --tap b0:input --fanout flow --count 0
+refuses "another policy" ns box ntdrive relay --tap b0:input --fanout any --on-full drop --count 0
+refuses "standby without sharing" ns box ntdrive relay --tap b0:output --standby --count 0
+program two any --snaplen 128
+stop one
+stop two

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Objective: a program that is stopped costs its traffic at most max_age: then what it holds goes on in order, packets pass,
+# and when it goes on, the tap is its own again, without a packet doubled.
+#
+#	client c0 10.1.0.2 ───── b0 10.1.0.1 box (INPUT and OUTPUT taps on b0, max_age 500 ms)
+
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+pair
+
+part "stopped, while packets come: they are late, then they pass, none is lost, doubled or overtaken"
+tapped relay box ntdrive relay --tap b0:input --tap b0:output --max-age 500
+pings client 10.1.0.1 3
+receiver recv box 10.1.0.1:7000 --count 3000 --seconds 60
+kill -STOP "${PIDS[relay]}"
+start sender client ntdrive udp-send 10.1.0.1:7000 --count 3000 --gap 1000
+reaches b0 input watchdog.failed_open -eq true
+pings client 10.1.0.1 5
+kill -CONT "${PIDS[relay]}"
+reaches b0 input watchdog.failed_open -eq false
+finish sender
+finish recv
+quiet b0 input
+counts b0 input watchdog.fail_opens -eq 1
+counts b0 input watchdog.aged -ge 1
+pings client 10.1.0.1 5
+stop relay
+
+part "it holds what it has taken and never gives it back"
+tapped relay box ntdrive relay --tap b0:input --do hold --only 7000 --max-age 300
+receiver recv box 10.1.0.1:7000 --count 50
+datagrams client 10.1.0.1:7000 --count 50
+finish recv
+counts b0 input ended.reinjected -eq 50
+quiet b0 input
+release relay
+pings client 10.1.0.1 5
+stop relay
+
+part "with on_exit drop what is too old is dropped"
+tapped relay box ntdrive relay --tap b0:input --do hold --only 7000 --max-age 300 --on-exit drop
+receiver recv box 10.1.0.1:7000 --count 0 --linger 1
+datagrams client 10.1.0.1:7000 --count 50
+reaches b0 input ended.dropped_by_policy -eq 50
+finish recv
+stop relay
