@@ -144,7 +144,7 @@ fn push(session: &Session, request: &Request) -> Result {
     }
     session
         .serving
-        .push(tap.place, tap.tap.label.id, ask.n, timeout(ask.timeout_us))
+        .push(tap.place, tap.id, ask.n, timeout(ask.timeout_us))
 }
 
 fn tap(session: &Session, request: &Request) -> Result {

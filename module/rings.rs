@@ -5,8 +5,12 @@
 use core::mem::size_of;
 
 use kernel::prelude::*;
+use kernel::sync::Arc;
 
+use crate::sys::chardev::Vma;
+use crate::sys::pages::pinned_bytes;
 use crate::sys::pages::SharedPages;
+use crate::sys::task::Pinned;
 use crate::sys::word::SharedWord;
 use crate::uapi::layout::RingMap;
 use crate::uapi::layout::RING_CELLS;
@@ -31,10 +35,14 @@ pub(crate) struct RingPages {
     writable: SharedPages,
     filler: Filler,
     cells: u32,
+    /// What the pages count against the limit of who opened the ring. Mappings hold it too, so it is
+    /// given back when nobody has them any more.
+    charge: Arc<Pinned>,
 }
 
 impl RingPages {
-    /// A ring of `cells` zeroed cells; see [`cells_wanted`] for what may be asked.
+    /// A ring of `cells` zeroed cells, charged to the caller; see [`cells_wanted`] for what may be
+    /// asked.
     pub(crate) fn new(cells: u32, filler: Filler) -> Result<Self> {
         let words = RING_CELLS as usize;
         let all = words.wrapping_add((cells as usize).wrapping_mul(size_of::<Cell<u32>>()));
@@ -42,7 +50,9 @@ impl RingPages {
             Filler::Kernel => (all, words),
             Filler::Program => (words, all),
         };
+        let charge = Pinned::charge(pinned_bytes(ro).wrapping_add(pinned_bytes(rw)))?;
         let ring = Self {
+            charge: Arc::new(charge, GFP_KERNEL)?,
             read_only: SharedPages::new(ro)?,
             writable: SharedPages::new(rw)?,
             filler,
@@ -59,7 +69,7 @@ impl RingPages {
     }
 
     /// The pages that the program may map with (`true`) or without writing.
-    pub(crate) fn pages(&self, writable: bool) -> &SharedPages {
+    fn pages(&self, writable: bool) -> &SharedPages {
         if writable {
             &self.writable
         } else {
@@ -67,9 +77,16 @@ impl RingPages {
         }
     }
 
-    /// Pinned bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        (self.read_only.len() as u64).wrapping_add(self.writable.len() as u64)
+    /// Maps one side into a program. `EINVAL`: not all of it. `EACCES`: for writing, and it may not.
+    pub(crate) fn map_into(&self, vma: &Vma<'_>, writable: bool) -> Result {
+        let pages = self.pages(writable);
+        if vma.len() != pages.len() as u64 {
+            return Err(EINVAL);
+        }
+        if vma.is_writable() && !writable {
+            return Err(EACCES);
+        }
+        pages.map_into(vma, writable, &self.charge)
     }
 
     /// What the program is told of it.

@@ -52,12 +52,19 @@ const RING_ROOM: u64 = 1 << 20;
 
 struct Mapped {
     region: Arc<Region>,
-    _pin: Pinned,
+}
+
+/// The region as a session may map it, with what it counts against the program's limit of locked
+/// memory. Mappings hold the charge too: unmapping the session does not give it back as long as the
+/// program has the pages.
+struct Window {
+    region: Arc<Region>,
+    charge: Arc<Pinned>,
 }
 
 /// What may be mapped through the session's file.
 struct Windows {
-    region: Option<Arc<Region>>,
+    region: Option<Window>,
     /// alloc and dealloc, then detour and revert of each tap.
     rings: KVec<Option<Ring>>,
 }
@@ -160,8 +167,7 @@ impl Session {
         let bytes = u64::from(limits.mbufs).wrapping_mul(u64::from(limits.mbuf_size));
         let alloc = Arc::new(RingPages::new(cells, Filler::Kernel)?, GFP_KERNEL)?;
         let dealloc = Arc::new(RingPages::new(cells, Filler::Program)?, GFP_KERNEL)?;
-        let rings = alloc.bytes().wrapping_add(dealloc.bytes());
-        let pin = Pinned::charge(bytes.wrapping_add(rings))?;
+        let charge = Arc::new(Pinned::charge(bytes)?, GFP_KERNEL)?;
         let region = self.registry.region()?;
 
         ask.mbuf_size = region.mbuf_size();
@@ -192,12 +198,15 @@ impl Session {
             return Err(ENOMEM);
         }
         let mut windows = self.windows.lock();
-        windows.region = Some(Arc::clone(&region));
+        windows.region = Some(Window {
+            region: Arc::clone(&region),
+            charge,
+        });
         for (place, ring) in windows.rings.iter_mut().zip([alloc, dealloc]) {
             *place = Some(Ring::Own(ring));
         }
         drop(windows);
-        *control = Some(Mapped { region, _pin: pin });
+        *control = Some(Mapped { region });
         Ok(())
     }
 
@@ -235,7 +244,6 @@ impl Session {
         let mapped = control.as_ref().ok_or(ENXIO)?;
         let detour = RingPages::new(options.ring_cells, Filler::Kernel)?;
         let revert = RingPages::new(options.ring_cells, Filler::Program)?;
-        let pin = Pinned::charge(detour.bytes().wrapping_add(revert.bytes()))?;
         let id = self.registry.new_tap_id();
 
         let rtnl = Rtnl::lock();
@@ -274,9 +282,8 @@ impl Session {
             TapFile {
                 registry: Arc::clone(&self.registry),
                 serving: Arc::clone(&self.serving),
-                tap: Arc::clone(&tap),
+                id,
                 place,
-                pin,
             },
             GFP_KERNEL,
         )?;
@@ -333,11 +340,11 @@ impl Session {
         let windows = self.windows.lock();
         let offset = vma.offset();
         let Some(ring) = offset.checked_sub(RINGS_AT) else {
-            let region = windows.region.as_ref().ok_or(ENXIO)?;
+            let Window { region, charge } = windows.region.as_ref().ok_or(ENXIO)?;
             if offset != 0 || vma.len() != region.pages().len() as u64 {
                 return Err(EINVAL);
             }
-            return region.pages().map_into(vma, true);
+            return region.pages().map_into(vma, true, charge);
         };
         let side = ring.wrapping_shr(RING_ROOM.trailing_zeros());
         if ring & RING_ROOM.wrapping_sub(1) != 0 {
@@ -349,13 +356,6 @@ impl Session {
             .get(side.wrapping_shr(1) as usize)
             .and_then(Option::as_ref)
             .ok_or(EINVAL)?;
-        let pages = ring.pages().pages(writable);
-        if vma.len() != pages.len() as u64 {
-            return Err(EINVAL);
-        }
-        if vma.is_writable() && !writable {
-            return Err(EACCES);
-        }
-        pages.map_into(vma, writable)
+        ring.pages().map_into(vma, writable)
     }
 }

@@ -11,29 +11,24 @@ use crate::sys::chardev::FileKind;
 use crate::sys::chardev::FileOps;
 use crate::sys::chardev::PollRequest;
 use crate::sys::netdev::Rtnl;
-use crate::sys::task::Pinned;
-use crate::tap::Tap;
 
 /// Tap descriptors.
 pub(crate) static TAPS: FileKind<TapFile> = FileKind::new();
 
-/// A tap as its descriptor has it.
+/// A tap as its descriptor has it: by name. The descriptor may be kept for long after the tap has ended,
+/// and must not keep its rings and its region.
 pub(crate) struct TapFile {
     pub(crate) registry: Arc<Registry>,
     pub(crate) serving: Arc<Serving>,
-    pub(crate) tap: Arc<Tap>,
+    pub(crate) id: u32,
     pub(crate) place: usize,
-    /// What the tap's rings count against the program's limit of locked memory.
-    #[expect(dead_code, reason = "held, not read")]
-    pub(crate) pin: Pinned,
 }
 
 impl TapFile {
     /// Ends the tap, if it has not ended yet.
     pub(crate) fn end(&self) {
         let rtnl = Rtnl::lock();
-        let id = self.tap.label.id;
-        let _ = self.registry.end_tap(id, false, Cause::Untap, &rtnl);
+        let _ = self.registry.end_tap(self.id, false, Cause::Untap, &rtnl);
     }
 }
 
@@ -48,6 +43,6 @@ impl FileOps for TapFile {
 
     fn poll(&self, request: &PollRequest<'_>) -> u32 {
         self.serving
-            .poll(request, Some((self.place, self.tap.label.id)))
+            .poll(request, Some((self.place, self.id)))
     }
 }

@@ -30,7 +30,7 @@ LEVELS='
 	intake:    stats flows tap revert serve detour
 	reclaim:   stats region tap haul round serve detour intake
 	registry:  stats region tap serve intake reclaim
-	tapfile:   tap serve reclaim registry
+	tapfile:   serve reclaim registry
 	session:   stats region rings tap supply round serve detour intake reclaim registry tapfile
 	control:   stats region rings tap intake reclaim registry tapfile session
 	device:    registry session control

@@ -8,6 +8,7 @@
 //! atomics, everything else is copied in or out.
 
 use core::mem::size_of;
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
 use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
@@ -18,13 +19,25 @@ use kernel::error::to_result;
 use kernel::page::Page;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
+use kernel::sync::Arc;
 
 use super::chardev::Vma;
 use super::ffi;
+use super::task::Pinned;
 use super::word::SharedWord;
 use crate::uapi::mbuf::Header;
 use crate::uapi::ring::Cell;
 use crate::uapi::ring::Words;
+
+/// Pages that so many bytes take, one at least.
+fn pages_of(bytes: usize) -> usize {
+    bytes.div_ceil(PAGE_SIZE).max(1)
+}
+
+/// Bytes that [`SharedPages`] of so many bytes pin.
+pub(crate) fn pinned_bytes(bytes: usize) -> u64 {
+    pages_of(bytes).wrapping_mul(PAGE_SIZE) as u64
+}
 
 /// An array of zeroed pages.
 ///
@@ -46,9 +59,9 @@ unsafe impl Sync for SharedPages {}
 impl SharedPages {
     /// At least `bytes` of zeroed memory, charged to the caller's memory cgroup.
     pub(crate) fn new(bytes: usize) -> Result<Self> {
-        let count = bytes.div_ceil(PAGE_SIZE).max(1);
-        let mut pages = KVVec::with_capacity(count, GFP_KERNEL)?;
-        let mut raw = KVVec::with_capacity(count, GFP_KERNEL)?;
+        let count = pages_of(bytes);
+        let mut pages = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
+        let mut raw = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..count {
             let page = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
             raw.push_within_capacity(page.as_ptr())?;
@@ -72,14 +85,23 @@ impl SharedPages {
         self.raw.len().wrapping_mul(PAGE_SIZE)
     }
 
-    /// Maps all of it into a program. A read-only mapping stays one: `mprotect` cannot lift it.
-    pub(crate) fn map_into(&self, vma: &Vma<'_>, writable: bool) -> Result {
+    /// Maps all of it into a program. A read-only mapping stays one: `mprotect` cannot lift it. The
+    /// charge for the pages lasts as long as the mapping, or a part of it.
+    pub(crate) fn map_into(&self, vma: &Vma<'_>, writable: bool, charge: &Arc<Pinned>) -> Result {
         let count = self.raw.len() as u64;
         // SAFETY: `vma` is the area of the mmap call in progress; the pages are valid, and the
         // mapping takes references of its own on them.
         to_result(unsafe {
             ffi::nettap_vma_map(vma.as_ptr(), self.raw.as_ptr().cast_mut(), count, writable)
-        })
+        })?;
+        let area = vma.as_ptr().cast::<bindings::vm_area_struct>();
+        let charge = Arc::into_raw(Arc::clone(charge));
+        // Only now, because an mmap that fails never closes its area (`mmap_file()`).
+        // SAFETY: As above; the area is this call's alone until it returns.
+        unsafe { (*area).vm_private_data = charge.cast_mut().cast() };
+        // SAFETY: As above. The operations live as long as the module, which the area's file holds.
+        unsafe { (*area).vm_ops = &CHARGED.0 };
+        Ok(())
     }
 
     /// The address of `len` bytes at `offset`, if they lie inside and are aligned.
@@ -128,6 +150,44 @@ impl SharedPages {
     pub(super) fn window(&self, offset: usize, len: usize) -> Option<NonNull<u8>> {
         self.at(offset, len, 1)
     }
+}
+
+/// Operations of areas, at one address for as long as the module is loaded.
+#[repr(transparent)]
+struct AreaOps(bindings::vm_operations_struct);
+
+// SAFETY: The operations are constant.
+unsafe impl Sync for AreaOps {}
+
+/// What areas of shared pages do: they hold the charge for them. There is no fault handler, since all
+/// pages are there from the beginning.
+static CHARGED: AreaOps = {
+    // SAFETY: All bytes zero are valid operations: no function.
+    let mut operations: bindings::vm_operations_struct = unsafe { core::mem::zeroed() };
+    operations.open = Some(area_copied);
+    operations.close = Some(area_closed);
+    AreaOps(operations)
+};
+
+/// # Safety
+///
+/// The kernel calls it with a copy of an area that has [`CHARGED`]: a split or moved one.
+unsafe extern "C" fn area_copied(vma: *mut bindings::vm_area_struct) {
+    // SAFETY: The kernel holds the area during the call.
+    let charge = unsafe { (*vma).vm_private_data };
+    // SAFETY: `map_into` put an Arc's pointer there, and the area that was copied still holds it.
+    let charge = ManuallyDrop::new(unsafe { Arc::from_raw(charge.cast::<Pinned>()) });
+    core::mem::forget(Arc::clone(&charge));
+}
+
+/// # Safety
+///
+/// The kernel calls it once, at the end of an area that has [`CHARGED`].
+unsafe extern "C" fn area_closed(vma: *mut bindings::vm_area_struct) {
+    // SAFETY: The kernel holds the area during the call.
+    let charge = unsafe { (*vma).vm_private_data };
+    // SAFETY: `map_into` or `area_copied` gave this area a reference of its own.
+    drop(unsafe { Arc::from_raw(charge.cast::<Pinned>()) });
 }
 
 impl Drop for SharedPages {
