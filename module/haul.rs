@@ -20,7 +20,6 @@ use crate::stats::End;
 use crate::sys::hook::Way;
 use crate::sys::skb::Skb;
 use crate::sys::skb::Sorted;
-use crate::sys::task::breathe;
 use crate::sys::task::BottomHalvesOff;
 use crate::tap::Tap;
 use crate::uapi::tap::OnExit;
@@ -45,10 +44,7 @@ impl Haul {
             skbs: Sorted::new(),
             out: KVec::new(),
         };
-        for index in 0..tap.region.mbufs() {
-            if index & 0xfff == 0xfff {
-                breathe();
-            }
+        for index in tap.region.indices() {
             let mine = |holder| holder == Holder::Detoured(tap.label.id);
             if let Some(Claim::Packet(packet)) = tap.region.reclaim(index, mine) {
                 tap.region.count_reclaimed(packet.chain.count());

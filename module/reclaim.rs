@@ -31,7 +31,6 @@ use crate::serve::SWEEPS;
 use crate::stats::bump;
 use crate::stats::End;
 use crate::sys::netdev::Rtnl;
-use crate::sys::task::breathe;
 use crate::sys::task::BottomHalvesOff;
 use crate::tap::Gate;
 use crate::uapi::stats::TapStats;
@@ -168,10 +167,7 @@ pub(crate) fn empty_standbys(intake: &Intake, _rtnl: &Rtnl) -> Result {
 
 /// Takes back the mbufs that a session had for new packets.
 pub(crate) fn take_back_allocated(region: &Region, session: u32) {
-    for index in 0..region.mbufs() {
-        if index & 0xfff == 0xfff {
-            breathe();
-        }
+    for index in region.indices() {
         if let Some(claim) = region.reclaim(index, |h| h == Holder::Allocated(session)) {
             drop(claim);
             region.count_reclaimed(1);

@@ -21,6 +21,7 @@
 //!
 //! Locks: the free list's spinlock is innermost; bottom halves are off around it.
 
+use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::alloc::KVVec;
 use kernel::new_spinlock;
 use kernel::prelude::*;
@@ -36,6 +37,7 @@ use crate::stats::Counter;
 use crate::sys::pages::SharedPages;
 use crate::sys::skb::Skb;
 use crate::sys::skb::SkbSlot;
+use crate::sys::task::breathe;
 use crate::sys::task::now;
 use crate::sys::task::BottomHalvesOff;
 use crate::uapi::mbuf::Header;
@@ -164,6 +166,9 @@ pub(crate) struct Region {
     slots: KVVec<Slot>,
     #[pin]
     free: SpinLock<FreeList>,
+    /// One more than the largest index ever handed out. The list is last in first out, so this is as
+    /// many mbufs as were ever out at once.
+    peak: Atomic<u32>,
     reclaimed: Counter,
 }
 
@@ -177,13 +182,14 @@ impl Region {
             .checked_mul(mbufs as usize)
             .ok_or(EINVAL)?;
         let pages = SharedPages::new(bytes)?;
-        let mut slots = KVVec::with_capacity(mbufs as usize, GFP_KERNEL)?;
+        let mut slots = KVVec::with_capacity(mbufs as usize, GFP_KERNEL_ACCOUNT)?;
         for index in 0..mbufs {
             let slot = Slot::new();
             let next = index.wrapping_add(1);
             slot.next
                 .store(if next < mbufs { next } else { NO_MBUF }, Relaxed);
             slots.push_within_capacity(slot)?;
+            let_others_run(index);
         }
         Arc::pin_init(
             pin_init!(Self {
@@ -191,6 +197,7 @@ impl Region {
                 mbuf_size,
                 slots,
                 free <- new_spinlock!(FreeList { head: 0, count: mbufs }, "nettap_free"),
+                peak: Atomic::new(0),
                 reclaimed: Counter::new(),
             }),
             GFP_KERNEL,
@@ -210,6 +217,16 @@ impl Region {
     /// Mbufs in all.
     pub(crate) fn mbufs(&self) -> u32 {
         self.slots.len() as u32
+    }
+
+    /// Mbufs from this index on have never been handed out: whoever looks for somebody's stops here.
+    pub(crate) fn peak(&self) -> u32 {
+        self.peak.load(Acquire)
+    }
+
+    /// The indices below the peak. Process context: lets others run in between.
+    pub(crate) fn indices(&self) -> impl Iterator<Item = u32> {
+        (0..self.peak()).inspect(|&index| let_others_run(index))
     }
 
     /// Bytes of a packet that the kernel puts into one mbuf.
@@ -254,15 +271,20 @@ impl Region {
             return None;
         }
         let head = free.head;
-        let mut last = head;
+        let (mut last, mut highest) = (head, head);
         for _ in 0..count {
             let slot = self.slots.get(free.head as usize)?;
             let generation = slot.word().generation();
             slot.word
                 .store(Word::new(Holder::Kernel, generation).0, Relaxed);
             last = free.head;
+            highest = highest.max(last);
             free.head = slot.next.load(Relaxed);
             free.count = free.count.wrapping_sub(1);
+        }
+        // Release: whoever finds them handed out finds them below the peak.
+        if highest >= self.peak.load(Relaxed) {
+            self.peak.store(highest.wrapping_add(1), Release);
         }
         drop(free);
         self.link(last, NO_MBUF);
@@ -361,31 +383,44 @@ impl Region {
 
     /// When the oldest packet of a tap was detoured, in ticks.
     pub(crate) fn oldest(&self, tap: u32) -> Option<u64> {
-        let slots = self.slots.iter();
+        let slots = self.slots.iter().take(self.peak() as usize);
         let held = slots.filter(|slot| slot.word().holder() == Holder::Detoured(tap));
         held.map(|slot| slot.born.load(Relaxed)).min()
     }
 
-    /// How many mbufs each kind of holder has.
+    /// How many mbufs each kind of holder has. Process context.
     pub(crate) fn census(&self, stats: &mut RegionStats) {
         stats.mbuf_size = self.mbuf_size;
         stats.mbufs = self.mbufs();
         stats.reclaimed = self.reclaimed.get();
-        for slot in self.slots.iter() {
+        stats.free = self.mbufs();
+        for index in self.indices() {
+            let Some(slot) = self.slots.get(index as usize) else {
+                break;
+            };
             let count = match slot.word().holder() {
-                Holder::Free => &mut stats.free,
+                Holder::Free => continue,
                 Holder::Kernel => &mut stats.kernel,
                 Holder::Detoured(_) | Holder::Chained(_) => &mut stats.detoured,
                 Holder::Allocated(_) => &mut stats.allocated,
             };
             *count = count.wrapping_add(1);
+            stats.free = stats.free.wrapping_sub(1);
         }
     }
 
-    /// How many mbufs have this holder.
+    /// How many mbufs have this holder. Any context: as many looks as mbufs were ever out at once.
     pub(crate) fn count_held(&self, holder: Holder) -> u64 {
-        let held = self.slots.iter().filter(|s| s.word().holder() == holder);
+        let slots = self.slots.iter().take(self.peak() as usize);
+        let held = slots.filter(|slot| slot.word().holder() == holder);
         held.fold(0u64, |n, _| n.wrapping_add(1))
+    }
+}
+
+/// Long loops over mbufs in process context: every now and then others may run.
+fn let_others_run(index: u32) {
+    if index & 0xfff == 0xfff {
+        breathe();
     }
 }
 

@@ -206,7 +206,7 @@ impl State {
         let region = &supply.region;
         region.leave_closed(self.tended, TENDED, detoured);
         let next = self.tended.wrapping_add(TENDED);
-        self.tended = if next < region.mbufs() { next } else { 0 };
+        self.tended = if next < region.peak() { next } else { 0 };
     }
 
     /// Whether a tap's program has held a packet for longer than it may; which ones says their watch.
