@@ -7,6 +7,7 @@ use core::time::Duration;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+use crate::group::Asked;
 use crate::intake::Common;
 use crate::reclaim::Cause;
 use crate::registry::Change;
@@ -16,20 +17,19 @@ use crate::sys::chardev::write_user;
 use crate::sys::chardev::Request;
 use crate::sys::netdev::Namespace;
 use crate::sys::netdev::Rtnl;
-use crate::sys::task::may_administer;
 use crate::tap::Options;
 use crate::tap::Policies;
 use crate::tapfile::TAPS;
 use crate::uapi;
 use crate::uapi::ioctl;
 use crate::uapi::ioctl::request;
+use crate::uapi::tap::Access;
 use crate::uapi::tap::Fanout;
 use crate::uapi::tap::Gso;
 use crate::uapi::tap::Mode;
 use crate::uapi::tap::NoConsumer;
 use crate::uapi::tap::OnExit;
 use crate::uapi::tap::OnFull;
-use crate::uapi::tap::GROUP_MAX;
 use crate::uapi::tap::MAX_BYTES_DEFAULT;
 use crate::uapi::tap::RING_DEFAULT;
 use crate::uapi::tap::RING_MAX;
@@ -97,21 +97,36 @@ fn info(session: &Session, request: &Request) -> Result {
 
 fn map(session: &Session, request: &Request) -> Result {
     let mut ask: ioctl::Map = request.read()?;
-    if ask.flags != 0
-        || ask.group != [0; GROUP_MAX]
-        || (ask.access, ask.group_mbuf_size, ask.group_mbufs, ask.pad) != (0, 0, 0, 0)
-        || ask.reserved != [0; 2]
-    {
+    if ask.flags != 0 || ask.pad != 0 || ask.reserved != [0; 2] {
         return Err(EINVAL);
     }
-    // Whoever maps the region sees every packet in it.
-    if !may_administer() {
-        return Err(EPERM);
-    }
-    session.map(&mut ask)?;
+    let group = group(&ask)?;
+    session.map(group.as_ref(), &mut ask)?;
     request.write(&ask).inspect_err(|_| {
         let _ = session.unmap();
     })
+}
+
+/// The group that a program asks for; none is the default one.
+fn group(ask: &ioctl::Map) -> Result<Option<Asked>> {
+    let end = ask.group.iter().position(|&b| b == 0).ok_or(EINVAL)?;
+    let (name, rest) = ask.group.split_at_checked(end).ok_or(EINVAL)?;
+    // Names are printed, so they have nothing in them that a terminal obeys.
+    if rest.iter().any(|&b| b != 0) || !name.iter().all(u8::is_ascii_graphic) {
+        return Err(EINVAL);
+    }
+    let access = Access::from_raw(ask.access).ok_or(EINVAL)?;
+    if name.is_empty() {
+        // Nobody makes the default group anew.
+        let plain = (ask.access, ask.group_mbuf_size, ask.group_mbufs) == (0, 0, 0);
+        return if plain { Ok(None) } else { Err(EINVAL) };
+    }
+    Ok(Some(Asked {
+        name: ask.group,
+        access,
+        mbuf_size: ask.group_mbuf_size,
+        mbufs: ask.group_mbufs,
+    }))
 }
 
 fn timeout(us: u64) -> Option<Duration> {
@@ -273,11 +288,13 @@ fn query(session: &Session, request: &Request) -> Result {
             .and_then(|offset| (ask.records as usize).checked_add(offset))
             .ok_or(EFAULT)?;
         let id = match ask.kind {
-            ioctl::QUERY_REGION if written == 0 => {
-                write_user(at, &registry.region_stats(), size)?;
-                u32::MAX
+            ioctl::QUERY_REGION => {
+                let Some(record) = registry.region_stats(from) else {
+                    break;
+                };
+                write_user(at, &record, size)?;
+                record.id
             }
-            ioctl::QUERY_REGION => break,
             ioctl::QUERY_SESSIONS => {
                 let Some(record) = registry.session_stats(from) else {
                     break;

@@ -18,6 +18,7 @@ mod control;
 mod detour;
 mod device;
 mod flows;
+mod group;
 mod haul;
 mod intake;
 mod outbox;

@@ -161,6 +161,7 @@ pub(crate) enum Refusal {
 /// A region of mbufs.
 #[pin_data]
 pub(crate) struct Region {
+    group: u32,
     pages: SharedPages,
     mbuf_size: u32,
     slots: KVVec<Slot>,
@@ -173,8 +174,8 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// A region, all of it free. `EINVAL`: sizes out of range.
-    pub(crate) fn new(mbuf_size: u32, mbufs: u32) -> Result<Arc<Self>> {
+    /// The region of a group, all of it free. `EINVAL`: sizes out of range.
+    pub(crate) fn new(group: u32, mbuf_size: u32, mbufs: u32) -> Result<Arc<Self>> {
         if !sizes_are_possible(mbuf_size, mbufs) {
             return Err(EINVAL);
         }
@@ -193,6 +194,7 @@ impl Region {
         }
         Arc::pin_init(
             pin_init!(Self {
+                group,
                 pages,
                 mbuf_size,
                 slots,
@@ -202,6 +204,11 @@ impl Region {
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// Id of the group that it belongs to.
+    pub(crate) fn group(&self) -> u32 {
+        self.group
     }
 
     /// The memory.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! What there is: the region, the sessions, the taps, and which taps may stand beside which.
+//! What there is: the groups, the sessions, the taps, and which taps may stand beside which.
 //!
 //! Lock order: RTNL, then the registry's mutex, then spinlocks. Nothing that may touch a program's
 //! memory runs under the mutex, because interfaces going away wait for it.
@@ -14,12 +14,12 @@ use kernel::rbtree::RBTree;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
 
+use crate::group::Groups;
 use crate::intake::Common;
 use crate::intake::Intake;
 use crate::reclaim;
 use crate::reclaim::Cause;
 use crate::region;
-use crate::region::Region;
 use crate::serve::Serving;
 use crate::sys::netdev::Device;
 use crate::sys::netdev::DeviceId;
@@ -106,6 +106,7 @@ impl Change {
 
 struct TapRecord {
     mode: Mode,
+    group: u32,
     device: Arc<Device>,
     serving: Arc<Serving>,
     place: usize,
@@ -113,7 +114,6 @@ struct TapRecord {
 }
 
 struct Inner {
-    region: Option<Arc<Region>>,
     next_session: u32,
     next_tap: u32,
     /// By id, in the order of their making.
@@ -127,6 +127,7 @@ struct Inner {
 #[pin_data]
 pub(crate) struct Registry {
     pub(crate) limits: Limits,
+    pub(crate) groups: Arc<Groups>,
     #[pin]
     inner: Mutex<Inner>,
 }
@@ -135,12 +136,13 @@ impl Registry {
     /// Nothing yet.
     pub(crate) fn new(limits: Limits) -> Result<Arc<Self>> {
         let ended = KVec::with_capacity(ENDED_KEPT, GFP_KERNEL)?;
+        let groups = Groups::new(limits.mbuf_size, limits.mbufs)?;
         Arc::pin_init(
             pin_init!(Self {
                 limits,
+                groups,
                 inner <- new_mutex!(
                     Inner {
-                        region: None,
                         next_session: 1,
                         next_tap: 1,
                         sessions: RBTree::new(),
@@ -152,17 +154,6 @@ impl Registry {
             }),
             GFP_KERNEL,
         )
-    }
-
-    /// The default region, which is made when it is first wanted and stays until the module goes.
-    pub(crate) fn region(&self) -> Result<Arc<Region>> {
-        let mut inner = self.inner.lock();
-        if let Some(region) = &inner.region {
-            return Ok(Arc::clone(region));
-        }
-        let region = Region::new(self.limits.mbuf_size, self.limits.mbufs)?;
-        inner.region = Some(Arc::clone(&region));
-        Ok(region)
     }
 
     /// Makes the data path of a new session known; `make` gets its id.
@@ -196,21 +187,27 @@ impl Registry {
     }
 
     /// The intake for one more tap of an interface, and whether it is new: one that is to be shared is
-    /// joined. `EBUSY`: what is there cannot be shared, or not stand beside it; `EEXIST`: it can, with
-    /// other options.
+    /// joined. `EBUSY`: what is there is another group's, cannot be shared, or not stand beside it;
+    /// `EEXIST`: it can be shared, with other options.
     pub(crate) fn intake(
         &self,
         device: &Device,
+        group: u32,
         common: Common,
         _rtnl: &Rtnl,
     ) -> Result<(Arc<Intake>, bool)> {
         let inner = self.inner.lock();
         let there = device.identity();
         let mut taps = inner.taps.values();
-        let in_the_way = |t: &&TapRecord| t.device.is(there) && !t.mode.beside(common.mode);
+        let in_the_way = |t: &&TapRecord| {
+            t.device.is(there) && (t.group != group || !t.mode.beside(common.mode))
+        };
         let Some(tap) = taps.find(in_the_way) else {
             return Ok((Intake::new(common)?, true));
         };
+        if tap.group != group {
+            return Err(EBUSY);
+        }
         let its = tap.intake.common();
         let shared = its.fanout != Fanout::None && common.fanout != Fanout::None;
         if its.mode != common.mode || !shared {
@@ -226,6 +223,7 @@ impl Registry {
     pub(crate) fn add_tap(
         &self,
         id: u32,
+        group: u32,
         device: &Arc<Device>,
         serving: &Arc<Serving>,
         place: usize,
@@ -233,6 +231,7 @@ impl Registry {
         _rtnl: &Rtnl,
     ) -> Result {
         let record = TapRecord {
+            group,
             mode: intake.common().mode,
             device: Arc::clone(device),
             serving: Arc::clone(serving),
@@ -319,22 +318,13 @@ impl Registry {
         }
     }
 
-    /// The region's record.
-    pub(crate) fn region_stats(&self) -> RegionStats {
-        let mut stats = RegionStats::default();
+    /// The record of the first region with an id from `from` on.
+    pub(crate) fn region_stats(&self, from: u32) -> Option<RegionStats> {
+        let mut stats = self.groups.stats(from)?;
         let inner = self.inner.lock();
-        if let Some(region) = &inner.region {
-            region.census(&mut stats);
-        }
-        for session in inner.sessions.values() {
-            if session.with(|state| state.supply.is_some()) {
-                stats.sessions = stats.sessions.wrapping_add(1);
-            }
-        }
-        for _ in inner.taps.keys() {
-            stats.taps = stats.taps.wrapping_add(1);
-        }
-        stats
+        let taps = inner.taps.values().filter(|tap| tap.group == stats.id);
+        stats.taps = taps.fold(0, |n, _| u32::wrapping_add(n, 1));
+        Some(stats)
     }
 
     /// The record of the first session with an id from `from` on.

@@ -158,6 +158,7 @@ impl State {
         stats.rounds = self.rounds;
         if let Some(supply) = &self.supply {
             stats.mapped = 1;
+            stats.group = supply.region.group();
             stats.prealloc = supply.prealloc;
             stats.refused.scribbled = supply.scribbled();
             stats.allocated = supply.region.count_held(Holder::Allocated(id)) as u32;

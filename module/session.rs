@@ -14,6 +14,8 @@ use kernel::sync::Arc;
 use kernel::sync::Mutex;
 
 use crate::detour::Inlet;
+use crate::group::Asked;
+use crate::group::Membership;
 use crate::intake::Common;
 use crate::reclaim;
 use crate::reclaim::Cause;
@@ -50,13 +52,7 @@ const RINGS_AT: u64 = 1 << 40;
 /// Room for the pages of one side of the largest ring.
 const RING_ROOM: u64 = 1 << 20;
 
-struct Mapped {
-    region: Arc<Region>,
-}
-
-/// The region as a session may map it, with what it counts against the program's limit of locked
-/// memory. Mappings hold the charge too: unmapping the session does not give it back as long as the
-/// program has the pages.
+/// The region as a session may map it, with the charge for it.
 struct Window {
     region: Arc<Region>,
     charge: Arc<Pinned>,
@@ -107,7 +103,7 @@ pub(crate) struct Session {
     pub(crate) registry: Arc<Registry>,
     pub(crate) serving: Arc<Serving>,
     #[pin]
-    control: Mutex<Option<Mapped>>,
+    control: Mutex<Option<Membership>>,
     #[pin]
     windows: Mutex<Windows>,
     #[pin]
@@ -150,13 +146,12 @@ impl Session {
     }
 
     /// `mbuf_map`.
-    pub(crate) fn map(&self, ask: &mut ioctl::Map) -> Result {
+    pub(crate) fn map(&self, group: Option<&Asked>, ask: &mut ioctl::Map) -> Result {
         let mut control = self.control.lock();
         if control.is_some() {
             return Err(EBUSY);
         }
-        let limits = &self.registry.limits;
-        if ask.prealloc > limits.mbufs || ask.prealloc > RING_MAX {
+        if ask.prealloc > RING_MAX {
             return Err(EINVAL);
         }
         let wanted = RING_DEFAULT.max(ask.prealloc.saturating_mul(2).min(RING_MAX));
@@ -164,11 +159,13 @@ impl Session {
         if ask.prealloc > cells {
             return Err(EINVAL);
         }
-        let bytes = u64::from(limits.mbufs).wrapping_mul(u64::from(limits.mbuf_size));
+        let membership = self.registry.groups.join(group)?;
+        let region = Arc::clone(membership.region());
+        if ask.prealloc > region.mbufs() {
+            return Err(EINVAL);
+        }
         let alloc = Arc::new(RingPages::new(cells, Filler::Kernel)?, GFP_KERNEL)?;
         let dealloc = Arc::new(RingPages::new(cells, Filler::Program)?, GFP_KERNEL)?;
-        let charge = Arc::new(Pinned::charge(bytes)?, GFP_KERNEL)?;
-        let region = self.registry.region()?;
 
         ask.mbuf_size = region.mbuf_size();
         ask.mbufs = region.mbufs();
@@ -199,21 +196,21 @@ impl Session {
         }
         let mut windows = self.windows.lock();
         windows.region = Some(Window {
-            region: Arc::clone(&region),
-            charge,
+            region,
+            charge: Arc::clone(membership.charge()),
         });
         for (place, ring) in windows.rings.iter_mut().zip([alloc, dealloc]) {
             *place = Some(Ring::Own(ring));
         }
         drop(windows);
-        *control = Some(Mapped { region });
+        *control = Some(membership);
         Ok(())
     }
 
     /// `mbuf_unmap`.
     pub(crate) fn unmap(&self) -> Result {
         let mut control = self.control.lock();
-        let mapped = control.take().ok_or(ENXIO)?;
+        let membership = control.take().ok_or(ENXIO)?;
         {
             let rtnl = Rtnl::lock();
             self.registry.end_taps_of(self.serving.id, &rtnl);
@@ -227,7 +224,7 @@ impl Session {
         // The lock's drop must not free pages: that may sleep.
         let supply = self.serving.with(|state| state.supply.take());
         drop(supply);
-        reclaim::take_back_allocated(&mapped.region, self.serving.id);
+        reclaim::take_back_allocated(membership.region(), self.serving.id);
         Ok(())
     }
 
@@ -241,7 +238,7 @@ impl Session {
         ask: &mut ioctl::Tap,
     ) -> Result<Arc<TapFile>> {
         let control = self.control.lock();
-        let mapped = control.as_ref().ok_or(ENXIO)?;
+        let membership = control.as_ref().ok_or(ENXIO)?;
         let detour = RingPages::new(options.ring_cells, Filler::Kernel)?;
         let revert = RingPages::new(options.ring_cells, Filler::Program)?;
         let id = self.registry.new_tap_id();
@@ -268,8 +265,9 @@ impl Session {
             .serving
             .with(|state| state.taps.iter().position(Option::is_none))
             .ok_or(ENOSPC)?;
-        let (intake, is_new) = self.registry.intake(&device, common, &rtnl)?;
-        let region = Arc::clone(&mapped.region);
+        let region = Arc::clone(membership.region());
+        let group = region.group();
+        let (intake, is_new) = self.registry.intake(&device, group, common, &rtnl)?;
         let flows = intake.flows();
         let tap = Tap::new(label, options, policies, flows, region, detour, revert);
         let tap = Arc::pin_init(tap, GFP_KERNEL)?;
@@ -294,7 +292,7 @@ impl Session {
         ask.revert = describe(&tap.revert, number.wrapping_add(1));
 
         self.registry
-            .add_tap(id, &device, &self.serving, place, &intake, &rtnl)?;
+            .add_tap(id, group, &device, &self.serving, place, &intake, &rtnl)?;
         // First the way back, then the way up: no packet comes before it can return.
         self.serving.with(|state| {
             if let Some(free) = state.taps.get_mut(place) {

@@ -408,6 +408,7 @@ impl Tap {
         to.pid = label.pid;
         to.ifindex = label.ifindex;
         to.netns = label.netns;
+        to.group = self.region.group();
         to.ifname = label.ifname;
         let options = &self.options;
         to.mode = options.mode.raw();

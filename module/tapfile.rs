@@ -42,7 +42,6 @@ impl FileOps for TapFile {
     }
 
     fn poll(&self, request: &PollRequest<'_>) -> u32 {
-        self.serving
-            .poll(request, Some((self.place, self.id)))
+        self.serving.poll(request, Some((self.place, self.id)))
     }
 }

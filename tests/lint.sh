@@ -18,6 +18,7 @@ LEVELS='
 	rings:
 	flows:
 	region:    stats
+	group:     region
 	tap:       stats rings flows region
 	watch:     tap
 	revert:    stats region tap
@@ -29,10 +30,10 @@ LEVELS='
 	detour:    stats region tap serve
 	intake:    stats flows tap revert serve detour
 	reclaim:   stats region tap haul round serve detour intake
-	registry:  stats region tap serve intake reclaim
+	registry:  stats region group tap serve intake reclaim
 	tapfile:   serve reclaim registry
-	session:   stats region rings tap supply round serve detour intake reclaim registry tapfile
-	control:   stats region rings tap intake reclaim registry tapfile session
+	session:   stats region group rings tap supply round serve detour intake reclaim registry tapfile
+	control:   stats region group rings tap intake reclaim registry tapfile session
 	device:    registry session control
 '
 

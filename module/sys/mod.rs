@@ -14,7 +14,7 @@
 //! | `rcu`     | (the grace period)                            | `Guard`, but no pointer to guard      |
 //! | `server`  | NAPI, soft timer, sleepers with a deadline    | no NAPI, no wake-up from softirq with a condition |
 //! | `skb`     | packets                                       | nothing                               |
-//! | `task`    | who calls, locked memory, bottom halves       | no `_bh` guards, no memlock account   |
+//! | `task`    | who calls, locked memory, bottom halves       | no `_bh` guards, no memlock account, no users' groups |
 //! | `word`    | the ring's words over the kernel's atomics    | (a bridge to uapi)                    |
 //!
 //! The C side is `shim_*.c`; bindgen reads `shim.h` and nothing else. The names that are not generated

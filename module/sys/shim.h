@@ -168,5 +168,7 @@ void nettap_bh_enable(void);
 void nettap_cond_resched(void);
 u32 nettap_current_tgid(void);
 void nettap_current_comm(char *to);
+void nettap_current_ids(u32 *user, u32 *group);
+bool nettap_current_in_group(u32 group);
 
 #endif

@@ -2,6 +2,7 @@
 /* The C end of the fence: memory, files, contexts. */
 
 #include <linux/anon_inodes.h>
+#include <linux/cred.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
@@ -114,4 +115,15 @@ u32 nettap_current_tgid(void)
 void nettap_current_comm(char *to)
 {
 	strscpy(to, current->comm, TASK_COMM_LEN);
+}
+
+void nettap_current_ids(u32 *user, u32 *group)
+{
+	*user = __kuid_val(current_euid());
+	*group = __kgid_val(current_egid());
+}
+
+bool nettap_current_in_group(u32 group)
+{
+	return in_egroup_p(KGIDT_INIT(group));
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Who calls and in which context: the calling process, its locked-memory account, bottom halves.
+//! Who calls and in which context: the calling process and its user, its locked-memory account, bottom
+//! halves.
 
 use kernel::error::to_result;
 use kernel::prelude::*;
@@ -39,6 +40,44 @@ pub(crate) fn ticks(us: u64) -> u64 {
     let hz = u64::from(kernel::bindings::CONFIG_HZ);
     let whole = us.saturating_mul(hz).div_ceil(1_000_000);
     whole.saturating_add(1)
+}
+
+/// A user and a users' group, as the initial namespace numbers them.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner {
+    user: u32,
+    group: u32,
+}
+
+impl Owner {
+    /// Root and its group.
+    pub(crate) const fn root() -> Self {
+        Self { user: 0, group: 0 }
+    }
+
+    /// The caller's effective ones.
+    pub(crate) fn current() -> Self {
+        let mut owner = Self::root();
+        // SAFETY: Both are valid for writing; asks about `current`.
+        unsafe { ffi::nettap_current_ids(&mut owner.user, &mut owner.group) };
+        owner
+    }
+
+    /// Whether the caller's effective user is this one.
+    pub(crate) fn is_user(&self) -> bool {
+        Self::current().user == self.user
+    }
+
+    /// Whether the caller is in this users' group, by its effective or a supplementary one.
+    pub(crate) fn has_group(&self) -> bool {
+        // SAFETY: Takes a number; asks about `current`.
+        unsafe { ffi::nettap_current_in_group(self.group) }
+    }
+
+    /// Both numbers.
+    pub(crate) fn ids(&self) -> (u32, u32) {
+        (self.user, self.group)
+    }
 }
 
 /// Lets others run during long loops in process context.

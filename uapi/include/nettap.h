@@ -21,9 +21,14 @@
 #define NETTAP_ABI_VERSION 1
 
 /**
- * Feature bits of this version; see `ioctl::Info::features`. None are defined beyond version 1.
+ * Feature bit: named groups, with regions of their own.
  */
-#define NETTAP_FEATURES 0
+#define NETTAP_FEATURE_GROUPS (1 << 1)
+
+/**
+ * Feature bits of this version; see `ioctl::Info::features`.
+ */
+#define NETTAP_FEATURES NETTAP_FEATURE_GROUPS
 
 /**
  * The letter of all requests, in `_IOC` terms.
@@ -641,7 +646,8 @@ struct nettap_info {
  *
  * A *group* is a region of its own, which sessions join by its name (FFPF, section IV.A: flowgroups).
  * The first to name it creates it, with size and access rule, and it goes with its last session. Those
- * who join it give the same sizes and rule, or zero.
+ * who join it give the same sizes and rule, or zero. A name is of printable ASCII without spaces; groups
+ * of one name are the same group, whatever user or network namespace they are named in.
  *
  * - `EPERM`: the caller lacks `CAP_NET_ADMIN`, over the machine for the default group, over its own
  *   network namespace to create a group; whoever maps a region sees every packet in it.
@@ -649,8 +655,10 @@ struct nettap_info {
  * - `EEXIST`: the group is there with other sizes or another rule.
  * - `EBUSY`: this session has mapped already.
  * - `EINVAL`: `prealloc` is more than the region has or the alloc ring could hold, `ring_cells` is no
- *   power of two in range.
- * - `ENOBUFS`: the locked-memory limit (`ulimit -l`) would be exceeded.
+ *   power of two in range, the group's name cannot be, its sizes are out of range, or sizes or a rule
+ *   are given without a group.
+ * - `ENOBUFS`: the locked-memory limit (`ulimit -l`) would be exceeded. Memory counts as long as it is
+ *   mapped, also after `UNMAP`.
  * - `ENOMEM`: no memory for region or rings, or fewer than `prealloc` mbufs are free.
  */
 struct nettap_map {
@@ -703,11 +711,13 @@ struct nettap_map {
 	 */
 	uint32_t access;
 	/**
-	 * In: size of an mbuf in a group that this request creates; 0 for that of the default region.
+	 * In: size of an mbuf in a group that this request creates, a power of two from 512 to 32768; 0 for
+	 * that of the default region.
 	 */
 	uint32_t group_mbuf_size;
 	/**
-	 * In: mbufs of a group that this request creates; 0 for as many as the default region has.
+	 * In: mbufs of a group that this request creates, up to 16777216; 0 for as many as the default region
+	 * has.
 	 */
 	uint32_t group_mbufs;
 	/**
@@ -1012,7 +1022,7 @@ struct nettap_region_stats {
 	 */
 	uint32_t mbuf_size;
 	/**
-	 * Mbufs in all; 0 while no session has mapped.
+	 * Mbufs in all; 0 while no session has mapped the default region.
 	 */
 	uint32_t mbufs;
 	/**
@@ -1048,7 +1058,7 @@ struct nettap_region_stats {
 	 */
 	uint32_t id;
 	/**
-	 * Its access rule, one of the `ACCESS_` constants.
+	 * Its access rule, one of the `ACCESS_` constants; of no meaning for the default one.
 	 */
 	uint32_t access;
 	/**
@@ -1145,7 +1155,7 @@ struct nettap_session_stats {
 	 */
 	uint64_t wakeups;
 	/**
-	 * Group that it has joined.
+	 * Group whose region it has mapped; 0 is the default one.
 	 */
 	uint32_t group;
 	/**

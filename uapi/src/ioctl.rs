@@ -72,7 +72,8 @@ pub struct Info {
 ///
 /// A *group* is a region of its own, which sessions join by its name (FFPF, section IV.A: flowgroups).
 /// The first to name it creates it, with size and access rule, and it goes with its last session. Those
-/// who join it give the same sizes and rule, or zero.
+/// who join it give the same sizes and rule, or zero. A name is of printable ASCII without spaces; groups
+/// of one name are the same group, whatever user or network namespace they are named in.
 ///
 /// - `EPERM`: the caller lacks `CAP_NET_ADMIN`, over the machine for the default group, over its own
 ///   network namespace to create a group; whoever maps a region sees every packet in it.
@@ -80,8 +81,10 @@ pub struct Info {
 /// - `EEXIST`: the group is there with other sizes or another rule.
 /// - `EBUSY`: this session has mapped already.
 /// - `EINVAL`: `prealloc` is more than the region has or the alloc ring could hold, `ring_cells` is no
-///   power of two in range.
-/// - `ENOBUFS`: the locked-memory limit (`ulimit -l`) would be exceeded.
+///   power of two in range, the group's name cannot be, its sizes are out of range, or sizes or a rule
+///   are given without a group.
+/// - `ENOBUFS`: the locked-memory limit (`ulimit -l`) would be exceeded. Memory counts as long as it is
+///   mapped, also after [`UNMAP`].
 /// - `ENOMEM`: no memory for region or rings, or fewer than `prealloc` mbufs are free.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -110,9 +113,11 @@ pub struct Map {
     pub group: [u8; GROUP_MAX],
     /// In: who may join a group that this request creates, one of the `ACCESS_` rules.
     pub access: u32,
-    /// In: size of an mbuf in a group that this request creates; 0 for that of the default region.
+    /// In: size of an mbuf in a group that this request creates, a power of two from 512 to 32768; 0 for
+    /// that of the default region.
     pub group_mbuf_size: u32,
-    /// In: mbufs of a group that this request creates; 0 for as many as the default region has.
+    /// In: mbufs of a group that this request creates, up to 16777216; 0 for as many as the default region
+    /// has.
     pub group_mbufs: u32,
     /// In: must be zero.
     pub pad: u32,

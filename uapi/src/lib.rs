@@ -43,5 +43,8 @@ pub mod tap;
 /// Version of the ABI that these files describe.
 pub const ABI_VERSION: u32 = 1;
 
-/// Feature bits of this version; see [`ioctl::Info::features`]. None are defined beyond version 1.
-pub const FEATURES: u64 = 0;
+/// Feature bit: named groups, with regions of their own.
+pub const FEATURE_GROUPS: u64 = 1 << 1;
+
+/// Feature bits of this version; see [`ioctl::Info::features`].
+pub const FEATURES: u64 = FEATURE_GROUPS;

@@ -13,7 +13,7 @@ use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub struct RegionStats {
     /// Size of an mbuf.
     pub mbuf_size: u32,
-    /// Mbufs in all; 0 while no session has mapped.
+    /// Mbufs in all; 0 while no session has mapped the default region.
     pub mbufs: u32,
     /// Free ones.
     pub free: u32,
@@ -32,7 +32,7 @@ pub struct RegionStats {
 
     /// Id of the group; 0 is the default one.
     pub id: u32,
-    /// Its access rule, one of the `ACCESS_` constants.
+    /// Its access rule, one of the `ACCESS_` constants; of no meaning for the default one.
     pub access: u32,
     /// User whom it belongs to, as the initial namespace numbers users.
     pub uid: u32,
@@ -71,7 +71,7 @@ pub struct SessionStats {
     /// Times that a sleeper of it was woken.
     pub wakeups: u64,
 
-    /// Group that it has joined.
+    /// Group whose region it has mapped; 0 is the default one.
     pub group: u32,
     /// Shared locks that it has registered.
     pub locks: u32,

@@ -259,4 +259,22 @@ impl Access {
             _ => None,
         }
     }
+
+    /// The integer for structures.
+    pub const fn raw(self) -> u32 {
+        match self {
+            Self::Uid => ACCESS_UID,
+            Self::Gid => ACCESS_GID,
+            Self::All => ACCESS_ALL,
+        }
+    }
+
+    /// The word that people use for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uid => "uid",
+            Self::Gid => "gid",
+            Self::All => "all",
+        }
+    }
 }
