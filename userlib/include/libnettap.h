@@ -70,6 +70,17 @@ struct mbuf_rings {
 	uint32_t session;
 };
 
+/* Which group mbuf_map_group joins, or creates: a region of its own that only the group's sessions see.
+ * Zero everywhere but in `size` and `name` joins a group whatever it is like, and creates one that is
+ * as large as the default region and for the caller's effective user. */
+struct nettap_group {
+	uint32_t size;                  /* sizeof(struct nettap_group) */
+	uint32_t access;                /* NETTAP_ACCESS_: who may join, if it is created */
+	uint32_t mbuf_size;             /* of a group that is created, a power of two; 0: default */
+	uint32_t mbufs;                 /* likewise */
+	const char *name;               /* 1 to 31 characters of ASCII without spaces */
+};
+
 /* What interface_tap can be told. Zero everywhere but in `size` is the default. */
 struct nettap_options {
 	uint32_t size;                  /* sizeof(struct nettap_options) */
@@ -93,11 +104,15 @@ struct nettap_options {
 #endif
 LIBNETTAP_ASSERT(sizeof(struct nettap_queue) == 4 * sizeof(void *) + 24);
 LIBNETTAP_ASSERT(sizeof(struct mbuf_rings) == 2 * sizeof(void *) + 16);
+LIBNETTAP_ASSERT(sizeof(struct nettap_group) == sizeof(void *) + 16);
 LIBNETTAP_ASSERT(sizeof(struct nettap_options) == 56);
 #undef LIBNETTAP_ASSERT
 
 /* Opens the session; the kernel keeps at least `prealloc` mbufs in the alloc ring. `out` may be NULL. */
 int mbuf_map(unsigned int prealloc, struct mbuf_rings *out);
+/* The same in a group; NULL is the default one. -EACCES: it does not let the caller's user in. -EEXIST:
+ * it is there with another size or rule. */
+int mbuf_map_group(unsigned int prealloc, const struct nettap_group *group, struct mbuf_rings *out);
 /* Ends the session, its taps and its queues. */
 int mbuf_unmap(void);
 /* n > 0: puts n more mbufs into the alloc ring. n == 0: sleeps until a tap has a packet. At most

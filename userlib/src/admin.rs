@@ -34,21 +34,30 @@ pub fn info() -> Result<Info> {
     handshake(&device()?)
 }
 
-/// The region and the module as a whole.
+/// The regions: that of the default group first, even before it is made, then those of named groups.
+///
+/// # Errors
+///
+/// [`Error::Request`]: no module, no permission.
+pub fn regions() -> Result<Vec<RegionStats>> {
+    records(
+        &device()?,
+        ioctl::QUERY_REGION,
+        0,
+        usize::MAX,
+        |one: &RegionStats| one.id,
+    )
+}
+
+/// The region of the default group.
 ///
 /// # Errors
 ///
 /// [`Error::Request`]: no module, no permission.
 pub fn region() -> Result<RegionStats> {
-    let mut record = [RegionStats::default()];
-    device()?.query(
-        ioctl::QUERY_REGION,
-        0,
-        size_of::<RegionStats>(),
-        record.as_mut_bytes(),
-    )?;
-    let [record] = record;
-    Ok(record)
+    let mut all = regions()?.into_iter();
+    all.next()
+        .ok_or(Error::Kernel("no record of the default region"))
 }
 
 /// All sessions, in ascending order of their ids.

@@ -15,12 +15,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nettap_uapi::ring::Words;
-use nettap_uapi::tap::{Fanout, Gso, Mode, NoConsumer, OnExit, OnFull, TAP_STANDBY};
+use nettap_uapi::tap::{Access, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull, TAP_STANDBY};
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
 use crate::map::{Addresses, Region, Ring, Shared};
-use crate::session::Session;
+use crate::session::{Session, SessionBuilder};
 use crate::tap::Tap;
 
 /// `struct nettap_queue`: one end of a ring, as the header's inline functions use it.
@@ -76,6 +76,17 @@ pub(crate) struct Rings {
     mbufs: u32,
     data_offset: u32,
     session: u32,
+}
+
+/// `struct nettap_group`: which group `mbuf_map_group` joins.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Group {
+    size: u32,
+    access: u32,
+    mbuf_size: u32,
+    mbufs: u32,
+    name: *const c_char,
 }
 
 /// `struct nettap_options`: what `interface_tap` can be told.
@@ -147,7 +158,56 @@ fn timeout(usec: c_ulonglong) -> Option<Duration> {
 /// `out` is null or may be written.
 #[no_mangle]
 pub(crate) unsafe extern "C" fn mbuf_map(prealloc: c_uint, out: *mut Rings) -> c_int {
-    answer(map(prealloc).map(|rings| {
+    let rings = map(Session::builder().prealloc(prealloc));
+    // SAFETY: the caller's promise.
+    unsafe { tell(rings, out) }
+}
+
+/// `mbuf_map_group`: see the header.
+///
+/// # Safety
+///
+/// `group` is null or may be read, and so may be the string that it names; `out` is null or may be
+/// written.
+#[no_mangle]
+pub(crate) unsafe extern "C" fn mbuf_map_group(
+    prealloc: c_uint,
+    group: *const Group,
+    out: *mut Rings,
+) -> c_int {
+    // SAFETY: the caller's promise: null or readable.
+    let group = unsafe { group.as_ref() }.copied();
+    let mut builder = Session::builder().prealloc(prealloc);
+    if let Some(group) = group {
+        let access = Access::from_raw(group.access);
+        let (Some(access), false) = (access, group.name.is_null()) else {
+            return -(Errno::EINVAL as c_int);
+        };
+        // SAFETY: the caller's promise: not null, so a string.
+        let name = unsafe { CStr::from_ptr(group.name) };
+        let Ok(name) = name.to_str() else {
+            return -(Errno::EINVAL as c_int);
+        };
+        if group.size as usize != size_of::<Group>() || name.is_empty() {
+            return -(Errno::EINVAL as c_int);
+        }
+        builder = builder
+            .group(name)
+            .access(access)
+            .mbuf_size(group.mbuf_size)
+            .mbufs(group.mbufs);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { tell(map(builder), out) }
+}
+
+/// Tells the caller what was mapped.
+///
+/// # Safety
+///
+/// `out` is null or may be written.
+unsafe fn tell(rings: Result<Rings>, out: *mut Rings) -> c_int {
+    answer(rings.map(|rings| {
         if !out.is_null() {
             // SAFETY: the caller's promise: not null, so it may be written.
             unsafe { out.write(rings) };
@@ -156,7 +216,7 @@ pub(crate) unsafe extern "C" fn mbuf_map(prealloc: c_uint, out: *mut Rings) -> c
     }))
 }
 
-fn map(prealloc: u32) -> Result<Rings> {
+fn map(builder: SessionBuilder) -> Result<Rings> {
     let mut process = process();
     // What a child has inherited by `fork` is nothing to it; it may map for itself.
     if let Some(there) = process.as_ref() {
@@ -164,7 +224,7 @@ fn map(prealloc: u32) -> Result<Rings> {
             return Err(failure("mbuf_map", Errno::EBUSY));
         }
     }
-    let session = Session::builder().prealloc(prealloc).open()?;
+    let session = builder.open()?;
     let shelf = &session.shelf;
     let new = Process {
         taps: Vec::new(),
@@ -332,7 +392,7 @@ pub(crate) extern "C" fn interface_untap(tap: c_int) -> c_int {
 
 #[cfg(test)]
 mod layout {
-    use super::{Options, Queue, Rings};
+    use super::{Group, Options, Queue, Rings};
 
     /// The header asserts the same numbers for C.
     #[test]
@@ -340,6 +400,7 @@ mod layout {
         let pointer = size_of::<usize>();
         assert_eq!(size_of::<Queue>(), 4 * pointer + 24);
         assert_eq!(size_of::<Rings>(), 2 * pointer + 16);
+        assert_eq!(size_of::<Group>(), pointer + 16);
         assert_eq!(size_of::<Options>(), 40);
     }
 }

@@ -101,13 +101,22 @@ fn advice(request: &str, errno: Errno) -> Option<&'static str> {
             "load the module: insmod nettap.ko"
         }
         ("open", Errno::EACCES) => "run as root, or give the device to a group of yours (chgrp) and CAP_NET_ADMIN to the program",
+        ("mbuf_map", Errno::EACCES) => {
+            "the group does not let this user in: see `tapctl group list`"
+        }
+        ("mbuf_map", Errno::EEXIST) => {
+            "the group is there with another size or rule: leave them out, or see `tapctl group list`"
+        }
+        ("mbuf_map", Errno::EPERM) => {
+            "run as root, or with CAP_NET_ADMIN: over the machine for the default group, over one's own network namespace to create another"
+        }
         (_, Errno::EPERM | Errno::EACCES) => {
             "run as root, or with CAP_NET_ADMIN over the interface's network namespace"
         }
         (_, Errno::ENOBUFS) => "raise the locked-memory limit: ulimit -l unlimited",
         (_, Errno::ENOMEM) => "ask for fewer mbufs, or load the module with more of them",
         ("interface_tap", Errno::EBUSY) => {
-            "another tap stands on this interface: see `tapctl tap list`"
+            "another tap stands on this interface, or one of another group: see `tapctl tap list`"
         }
         ("interface_tap", Errno::EEXIST) => {
             "the taps that share these packets have other options: see `tapctl tap list`"

@@ -63,7 +63,7 @@ pub use mbuf::Mbuf;
 pub use meta::{Csum, Direction, Meta, Segmentation, Segments, Vlan};
 pub use nettap_uapi as uapi;
 pub use nettap_uapi::stats::{Refused, RegionStats, SessionStats, TapStats};
-pub use nettap_uapi::tap::{Fanout, Gso, Mode, NoConsumer, OnExit, OnFull};
+pub use nettap_uapi::tap::{Access, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull};
 pub use session::{Info, Session, SessionBuilder, DEVICE};
 pub use tap::{Tap, TapBuilder};
 pub use wait::{Wait, Waiter};

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use nettap_uapi::ioctl;
 use nettap_uapi::mbuf::HEADER_SIZE;
+use nettap_uapi::tap::{Access, GROUP_MAX};
 use nettap_uapi::ABI_VERSION;
 
 use crate::error::{Error, Result};
@@ -154,7 +155,41 @@ pub struct Session {
 pub struct SessionBuilder {
     prealloc: u32,
     ring_cells: u32,
+    group: Group,
     device: PathBuf,
+}
+
+/// The group that a session joins. Without a name it is the default one.
+#[derive(Debug, Clone, Default)]
+struct Group {
+    name: String,
+    access: Option<Access>,
+    mbuf_size: u32,
+    mbufs: u32,
+}
+
+impl Group {
+    /// Fills its part of the request.
+    fn ask(&self, map: &mut ioctl::Map) -> Result<()> {
+        let bytes = self.name.as_bytes();
+        if bytes.len() >= GROUP_MAX || !bytes.iter().all(u8::is_ascii_graphic) {
+            return Err(Error::Invalid(
+                "a group's name has 1 to 31 characters of ASCII without spaces",
+            ));
+        }
+        if bytes.is_empty() && (self.access, self.mbuf_size, self.mbufs) != (None, 0, 0) {
+            return Err(Error::Invalid(
+                "only a group with a name has sizes and an access rule of its own",
+            ));
+        }
+        for (to, from) in map.group.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        map.access = self.access.map_or(0, Access::raw);
+        map.group_mbuf_size = self.mbuf_size;
+        map.group_mbufs = self.mbufs;
+        Ok(())
+    }
 }
 
 impl SessionBuilder {
@@ -170,6 +205,32 @@ impl SessionBuilder {
         self
     }
 
+    /// Joins the group of this name, or creates it: a region of its own, which only the group's sessions
+    /// see. An empty name is the default group.
+    pub fn group(mut self, name: impl Into<String>) -> Self {
+        self.group.name = name.into();
+        self
+    }
+
+    /// Who may join a group that this session creates; its effective user, if this is not said.
+    pub fn access(mut self, access: Access) -> Self {
+        self.group.access = Some(access);
+        self
+    }
+
+    /// Mbufs of a group that this session creates; 0 for as many as the default region has.
+    pub fn mbufs(mut self, mbufs: u32) -> Self {
+        self.group.mbufs = mbufs;
+        self
+    }
+
+    /// Size of an mbuf in a group that this session creates, a power of two; 0 for that of the default
+    /// region.
+    pub fn mbuf_size(mut self, bytes: u32) -> Self {
+        self.group.mbuf_size = bytes;
+        self
+    }
+
     /// Another path of the device, such as one in a container.
     pub fn device(mut self, path: impl AsRef<Path>) -> Self {
         self.device = path.as_ref().to_owned();
@@ -181,7 +242,8 @@ impl SessionBuilder {
     /// # Errors
     ///
     /// [`Error::Request`] from `open` (no module, no permission), `info` (library too new) or
-    /// `mbuf_map` (no privilege, no memory).
+    /// `mbuf_map` (no privilege, no memory, a group that does not let this user in or is another than
+    /// was asked for), [`Error::Invalid`] for a group that cannot be.
     pub fn open(self) -> Result<Session> {
         let device = Device::open(&self.device)?;
         self.open_on(Box::new(device))
@@ -194,7 +256,10 @@ impl SessionBuilder {
             ring_cells: self.ring_cells,
             ..Default::default()
         };
-        kernel.map(&mut map)?;
+        self.group.ask(&mut map)?;
+        kernel
+            .map(&mut map)
+            .map_err(|error| error.about(&self.group.name))?;
         let guard = ForkGuard::new()?;
         let region = Region::map(&*kernel, &guard, &map)?;
         let data_offset = u16::try_from(map.data_offset)
@@ -246,6 +311,7 @@ impl Session {
         SessionBuilder {
             prealloc: PREALLOC_DEFAULT,
             ring_cells: 0,
+            group: Group::default(),
             device: PathBuf::from(DEVICE),
         }
     }

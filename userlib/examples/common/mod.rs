@@ -96,6 +96,14 @@ pub(crate) struct Common {
     /// Cells of each ring, a power of two; 0 lets the kernel choose
     #[arg(long, value_name = "CELLS", default_value_t = 0)]
     pub(crate) ring: u32,
+    /// Group to join or create; empty is the default one
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) group: String,
 }
 
 /// A mode as an argument.
@@ -133,7 +141,7 @@ impl Run {
             Strategy::Adaptive => Wait::Adaptive { spin: common.spin },
         };
         Ok(Self {
-            session: Session::open()?,
+            session: Session::builder().group(&common.group).open()?,
             waiter: wait.waiter(),
             stop,
             started: Instant::now(),
