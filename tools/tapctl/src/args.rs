@@ -8,7 +8,8 @@
 
 use crate::programs::{bridge, delay, dump, echo, nat};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use nettap::uapi::tap::{self, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull};
+use nettap::uapi::mbuf::{MBUF_SIZE_MAX, MBUF_SIZE_MIN};
+use nettap::uapi::tap::{self, Access, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull};
 use std::time::Duration;
 
 /// Administers NetTap: taps, sessions, the region of packet buffers, and the programs that use them.
@@ -59,9 +60,12 @@ pub(crate) enum Object {
     /// List the programs that have NetTap open
     #[command(subcommand)]
     Session(Session),
-    /// Show the region of packet buffers and who has them
+    /// Show the regions of packet buffers and who has them
     #[command(subcommand)]
     Region(Region),
+    /// List the groups of programs, each of which has a region of its own
+    #[command(subcommand)]
+    Group(Group),
     /// List interfaces
     #[command(subcommand)]
     Dev(Dev),
@@ -165,6 +169,18 @@ pub struct Add {
     /// End the tap after so many seconds, unless `tapctl tap confirm` comes before
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub confirm: Option<u64>,
+    /// Group to join or create: its packet buffers are its own
+    #[arg(long, value_name = "NAME", value_parser = group)]
+    pub group: Option<String>,
+    /// Who may join a group that this command creates
+    #[arg(long, value_name = "RULE", requires = "group")]
+    pub group_access: Option<AccessWord>,
+    /// Packet buffers of a group that this command creates
+    #[arg(long, value_name = "N", requires = "group", value_parser = clap::value_parser!(u32).range(1..))]
+    pub group_mbufs: Option<u32>,
+    /// Size of each, a power of two
+    #[arg(long, value_name = "N", requires = "group", value_parser = mbuf_size)]
+    pub group_mbuf_size: Option<u32>,
     /// Stay in the foreground, for service managers
     #[arg(long)]
     pub foreground: bool,
@@ -229,11 +245,18 @@ pub enum Session {
     List,
 }
 
-/// Commands on the region.
+/// Commands on the regions.
 #[derive(Debug, Subcommand)]
 pub enum Region {
-    /// Show size, free packet buffers, and who has the others
+    /// Show size, free packet buffers, and who has the others, of the default group and of each other
     Show,
+}
+
+/// Commands on groups.
+#[derive(Debug, Subcommand)]
+pub enum Group {
+    /// List groups: who may join, their packet buffers, their sessions and taps
+    List,
 }
 
 /// Commands on interfaces.
@@ -322,6 +345,27 @@ impl From<OnExitWord> for OnExit {
     }
 }
 
+/// [`Access`] on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccessWord {
+    /// The user who creates it
+    Uid,
+    /// Whoever is in that user's group
+    Gid,
+    /// Everybody who can open the device
+    All,
+}
+
+impl From<AccessWord> for Access {
+    fn from(word: AccessWord) -> Self {
+        match word {
+            AccessWord::Uid => Self::Uid,
+            AccessWord::Gid => Self::Gid,
+            AccessWord::All => Self::All,
+        }
+    }
+}
+
 /// [`Gso`] on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum GsoWord {
@@ -406,6 +450,28 @@ fn interface(word: &str) -> Result<String, String> {
         return Err(String::from("no interface can have this name"));
     }
     Ok(String::from(word))
+}
+
+/// A group's name.
+fn group(word: &str) -> Result<String, String> {
+    let longest = tap::GROUP_MAX - 1;
+    if word.is_empty() || word.len() > longest || !word.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(format!(
+            "a group's name has 1 to {longest} characters of ASCII without spaces"
+        ));
+    }
+    Ok(String::from(word))
+}
+
+/// Size of an mbuf.
+fn mbuf_size(word: &str) -> Result<u32, String> {
+    let bytes: u32 = word.parse().map_err(|error| format!("{error}"))?;
+    if bytes.is_power_of_two() && (MBUF_SIZE_MIN..=MBUF_SIZE_MAX).contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(format!(
+        "an mbuf has a power of two of bytes, {MBUF_SIZE_MIN} to {MBUF_SIZE_MAX}"
+    ))
 }
 
 /// Cells of a ring.

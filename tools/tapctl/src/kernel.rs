@@ -19,8 +19,13 @@ const OPEN: &str = "open";
 pub trait Kernel {
     /// Versions and limits.
     fn info(&self) -> Result<Info, Failure>;
-    /// The region.
-    fn region(&self) -> Result<RegionStats, Failure>;
+    /// The regions, the default group's first.
+    fn regions(&self) -> Result<Vec<RegionStats>, Failure>;
+    /// The default group's region.
+    fn region(&self) -> Result<RegionStats, Failure> {
+        let first = self.regions()?.into_iter().next();
+        first.ok_or_else(|| Failure::new("the module has no record of its region"))
+    }
     /// All sessions, in the order of their ids.
     fn sessions(&self) -> Result<Vec<SessionStats>, Failure>;
     /// All taps of the machine, in the order of their ids.
@@ -40,8 +45,8 @@ impl Kernel for Device {
         Ok(admin::info()?)
     }
 
-    fn region(&self) -> Result<RegionStats, Failure> {
-        Ok(admin::region()?)
+    fn regions(&self) -> Result<Vec<RegionStats>, Failure> {
+        Ok(admin::regions()?)
     }
 
     fn sessions(&self) -> Result<Vec<SessionStats>, Failure> {

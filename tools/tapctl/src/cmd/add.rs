@@ -41,7 +41,7 @@ pub fn add(context: &mut Context<'_, '_>, add: &Add) -> Result<(), Failure> {
     context.netns.enter()?;
     // Before anybody can know of the tap: the signal must find somebody who understands it.
     let probation = Probation::of(add.confirm)?;
-    let session = Session::open()?;
+    let session = join(add)?;
     let tap = open(&session, add).map_err(|error| explain(context, add, error))?;
     report(context, tap.id())?;
     if add.holder {
@@ -86,6 +86,18 @@ impl Probation {
             _ => Ok(None),
         }
     }
+}
+
+/// The session, in the group that was asked for.
+fn join(add: &Add) -> Result<Session, Error> {
+    let mut builder = Session::builder()
+        .group(add.group.clone().unwrap_or_default())
+        .mbufs(add.group_mbufs.unwrap_or(0))
+        .mbuf_size(add.group_mbuf_size.unwrap_or(0));
+    if let Some(access) = add.group_access {
+        builder = builder.access(access.into());
+    }
+    builder.open()
 }
 
 fn open(session: &Session, add: &Add) -> Result<Tap, Error> {

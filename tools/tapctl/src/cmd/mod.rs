@@ -4,6 +4,7 @@
 
 pub mod add;
 pub mod dev;
+pub mod group;
 pub mod man;
 pub mod region;
 pub mod run;
@@ -62,6 +63,7 @@ pub fn dispatch(cli: Cli, context: &mut Context<'_, '_>) -> Result<Verdict, Fail
         Object::Tap(args::Tap::Stats(which)) => return stats::stats(context, &which),
         Object::Session(args::Session::List) => session::list(context),
         Object::Region(args::Region::Show) => region::show(context),
+        Object::Group(args::Group::List) => group::list(context),
         Object::Dev(args::Dev::List) => dev::list(context),
         Object::Dump(args) => run::run(context, Run::Dump(args)),
         Object::Run(program) => run::run(context, program),

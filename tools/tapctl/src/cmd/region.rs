@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `region show`: the packet buffers, and who has them.
+//! `region show`: the packet buffers, and who has them, of all groups.
 
-use super::Context;
+use super::{group, Context};
 use crate::failure::Failure;
 use crate::out::{Record, Value};
 use nettap::uapi::stats::RegionStats;
@@ -11,8 +11,51 @@ use std::time::Duration;
 
 /// `region show`.
 pub fn show(context: &mut Context<'_, '_>) -> Result<(), Failure> {
-    let record = record(&context.kernel.region()?, &context.kernel.info()?);
+    let info = context.kernel.info()?;
+    let record = record(&context.kernel.region()?, &info);
+    let regions = context.kernel.regions()?;
+    let (all, said): (Vec<Value>, Vec<String>) = regions
+        .iter()
+        .filter(|region| region.id != 0)
+        .map(|region| (named(region, &info).into(), line(region)))
+        .unzip();
+    let record = record
+        .json_only("groups", Value::List(all))
+        .plain_only("groups", said);
     context.out.sheet("region", &record)
+}
+
+/// The region of a named group, for programs.
+fn named(region: &RegionStats, info: &Info) -> Record {
+    group::record(region, info)
+        .json_only("reclaimed", region.reclaimed)
+        .json_only("held", held(region))
+}
+
+/// The region of a named group, for people.
+fn line(region: &RegionStats) -> String {
+    format!(
+        "{}: {} mbufs of {}, {}; {} sessions, {} taps",
+        group::said(region),
+        region.mbufs,
+        Value::Bytes(u64::from(region.mbuf_size)),
+        Value::from(held(region)),
+        region.sessions,
+        region.taps
+    )
+}
+
+/// Who has the mbufs of a region.
+fn held(region: &RegionStats) -> Record {
+    Record::new()
+        .both("free", "free", region.free)
+        .both(
+            "allocated",
+            "with programs, for new packets",
+            region.allocated,
+        )
+        .both("detoured", "with taps", region.detoured)
+        .both("kernel", "in the kernel's hands", region.kernel)
 }
 
 /// The region; before a session maps, what it will be.
@@ -24,15 +67,6 @@ pub fn record(region: &RegionStats, info: &Info) -> Record {
         (info.mbuf_size, info.mbufs)
     };
     let bytes = u64::from(size).wrapping_mul(u64::from(mbufs));
-    let used = Record::new()
-        .both("free", "free", region.free)
-        .both(
-            "allocated",
-            "with programs, for new packets",
-            region.allocated,
-        )
-        .both("detoured", "with taps", region.detoured)
-        .both("kernel", "in the kernel's hands", region.kernel);
     let limits = Record::new()
         .both(
             "alpha_min_us",
@@ -66,7 +100,7 @@ pub fn record(region: &RegionStats, info: &Info) -> Record {
             "taken back from ended programs",
             region.reclaimed,
         )
-        .both("held", "mbufs", used)
+        .both("held", "mbufs", held(region))
         .both("limits", "limits", limits)
 }
 

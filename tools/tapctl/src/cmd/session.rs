@@ -43,6 +43,7 @@ fn record(session: &SessionStats) -> Record {
         .both("pid", "pid", session.pid)
         .both("comm", "program", name(&session.comm))
         .both("mapped", "mapped", session.mapped != 0)
+        .both("group", "group", session.group)
         .both("taps", "taps", session.taps)
         .both("allocated", "mbufs", session.allocated)
         .both("prealloc", "prealloc", session.prealloc)

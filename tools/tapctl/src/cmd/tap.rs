@@ -64,6 +64,7 @@ pub fn record(tap: &TapStats, owners: &Owners, places: &Places, own: u32) -> Rec
         .json_only("standby", tap.flags & TAP_STANDBY != 0)
         .json_only("max_age_us", tap.max_age_us)
         .json_only("failed_open", tap.failed_open != 0)
+        .json_only("group", tap.group)
         .plain_only("options", options(tap))
 }
 
@@ -142,6 +143,9 @@ fn options(tap: &TapStats) -> Value {
     }
     if tap.failed_open != 0 {
         words.push(String::from("FAILED OPEN"));
+    }
+    if tap.group != 0 {
+        words.push(format!("group {}", tap.group));
     }
     if words.is_empty() {
         Value::Nothing

@@ -6,7 +6,7 @@
 
 use nettap::admin::Policies;
 use nettap::uapi::stats::{Refused, RegionStats, SessionStats, TapStats};
-use nettap::uapi::tap::{TAP_BYPASS, TAP_INPUT};
+use nettap::uapi::tap::{ACCESS_GID, TAP_BYPASS, TAP_INPUT};
 use nettap::Info;
 use std::cell::RefCell;
 use std::time::Duration;
@@ -21,6 +21,8 @@ use tapctl::out::Out;
 pub(crate) struct Fake {
     /// What `region` answers.
     pub(crate) region: RegionStats,
+    /// Regions of named groups.
+    pub(crate) groups: Vec<RegionStats>,
     /// What `sessions` answers.
     pub(crate) sessions: Vec<SessionStats>,
     /// What `taps` answers.
@@ -115,6 +117,21 @@ impl Default for Fake {
                 reclaimed: 11,
                 ..RegionStats::default()
             },
+            groups: vec![RegionStats {
+                mbuf_size: 512,
+                mbufs: 1024,
+                free: 1000,
+                allocated: 16,
+                detoured: 8,
+                sessions: 1,
+                reclaimed: 3,
+                id: 2,
+                access: ACCESS_GID,
+                uid: 1000,
+                gid: 100,
+                group: text("web"),
+                ..RegionStats::default()
+            }],
             sessions: vec![session],
             taps: vec![tap, other],
             ended: RefCell::default(),
@@ -152,8 +169,8 @@ impl Kernel for Fake {
         })
     }
 
-    fn region(&self) -> Result<RegionStats, Failure> {
-        Ok(self.region)
+    fn regions(&self) -> Result<Vec<RegionStats>, Failure> {
+        Ok([&[self.region], &self.groups[..]].concat())
     }
 
     fn sessions(&self) -> Result<Vec<SessionStats>, Failure> {
