@@ -37,11 +37,12 @@ complaints() { dmesg | sed "1,/$1/d" | grep -E "$COMPLAINTS"; }
 idle() {
 	local tries state
 	for ((tries = 0; tries < 100; tries++)); do
-		state=$(tapctl --json region show | jq -c '.region | [.sessions, .taps, (.made | not) or .held.free == .mbufs]')
-		[[ $state != '[0,0,true]' ]] || return 0
+		state=$(tapctl --json region show |
+			jq -c '.region | [.sessions, .taps, (.made | not) or .held.free == .mbufs, .groups]')
+		[[ $state != '[0,0,true,[]]' ]] || return 0
 		sleep 0.05
 	done
-	echo "left over: [sessions, taps, all mbufs free] is $state"
+	echo "left over: [sessions, taps, all mbufs free, named groups] is $state"
 	tapctl session list
 	tapctl tap list
 	return 1

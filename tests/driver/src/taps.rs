@@ -108,6 +108,12 @@ pub(crate) struct Taps {
     /// Mbufs in the alloc ring.
     #[arg(long)]
     prealloc: Option<u32>,
+    /// Group to join or make.
+    #[arg(long, default_value = "")]
+    group: String,
+    /// Mbufs of a group that is made.
+    #[arg(long, default_value_t = 0)]
+    group_mbufs: u32,
 }
 
 impl Taps {
@@ -118,7 +124,9 @@ impl Taps {
 
     /// Opens the session and the taps.
     pub(crate) fn open(&self) -> Result<(Session, Vec<Tap>)> {
-        let mut builder = Session::builder();
+        let mut builder = Session::builder()
+            .group(&self.group)
+            .mbufs(self.group_mbufs);
         if let Some(mbufs) = self.prealloc {
             builder = builder.prealloc(mbufs);
         }

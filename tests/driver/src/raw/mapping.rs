@@ -2,6 +2,7 @@
 
 //! `mbuf_map`: its errors, and the permissions of what is mapped.
 
+use super::groups::group_request;
 use super::session::{tap_request, Session};
 use crate::checks::Checks;
 use crate::Outcome;
@@ -22,6 +23,18 @@ pub(crate) struct TryMap {
     /// Cells of the rings.
     #[arg(long, default_value_t = 0)]
     ring_cells: u32,
+    /// Group to join or make.
+    #[arg(long, default_value = "")]
+    group: String,
+    /// Its access rule, as an integer.
+    #[arg(long, default_value_t = 0)]
+    access: u32,
+    /// Its mbufs.
+    #[arg(long, default_value_t = 0)]
+    mbufs: u32,
+    /// Stay until killed.
+    #[arg(long)]
+    stay: bool,
 }
 
 impl TryMap {
@@ -30,11 +43,18 @@ impl TryMap {
         let map = Map {
             prealloc: self.prealloc,
             ring_cells: self.ring_cells,
-            ..Default::default()
+            access: self.access,
+            ..group_request(self.group.as_bytes(), self.mbufs)
         };
         match session.map_only(map) {
             Ok(_) => println!("ok"),
             Err(errno) => println!("{errno:?}"),
+        }
+        if self.stay {
+            println!("ready");
+            loop {
+                nix::unistd::pause();
+            }
         }
         Ok(())
     }
@@ -115,8 +135,8 @@ fn twice(checks: &mut Checks) -> Outcome {
     Ok(())
 }
 
-const RO: i32 = libc::PROT_READ;
-const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
+pub(super) const RO: i32 = libc::PROT_READ;
+pub(super) const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
 /// What the program must not write is refused for writing, and what is shared cannot be private.
 fn permissions(checks: &mut Checks) -> Outcome {
@@ -203,7 +223,8 @@ fn fresh_pages_are_zero(session: &Session) -> Result<bool> {
     Ok(zero)
 }
 
-fn mmap(
+/// One `mmap` of the session's file, which nobody unmaps.
+pub(super) fn mmap(
     session: &Session,
     len: u64,
     offset: u64,

@@ -5,8 +5,10 @@
 
 mod calls;
 mod ending;
+mod groups;
 mod hostile;
 mod lengths;
+mod locked;
 mod mapping;
 mod modes;
 mod session;
@@ -35,6 +37,12 @@ pub(crate) enum Suite {
     Mapping,
     /// `mbuf_map` once; prints `ok` or the name of the errno.
     TryMap(mapping::TryMap),
+    /// Groups: names, sizes, coming and going, fresh memory.
+    Groups,
+    /// A session of one group tries to reach what another's holds.
+    Apart(Peer),
+    /// The account of locked memory, with a limit of 10 MiB.
+    Locked,
     /// `interface_tap` once; prints `ok` or the name of the errno.
     TryTap(modes::TryTap),
     /// Unmap, munmap and close in every order, with a tap that holds packets.
@@ -63,6 +71,9 @@ impl Suite {
             Self::Calls => calls::run(),
             Self::Mapping => mapping::run(),
             Self::TryMap(attempt) => attempt.run(),
+            Self::Groups => groups::run(),
+            Self::Apart(peer) => groups::apart(&peer),
+            Self::Locked => locked::run(),
             Self::TryTap(attempt) => attempt.run(),
             Self::Orders(peer) => ending::orders(&peer),
             Self::Supply => supply::run(),

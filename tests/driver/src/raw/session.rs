@@ -303,11 +303,15 @@ impl Session {
         })
     }
 
-    /// The region's account.
+    /// The default region's account.
     pub(crate) fn region_stats(&self) -> Result<RegionStats> {
-        self.query(ioctl::QUERY_REGION)?
-            .pop()
-            .context("no region record")
+        let mut all = self.all_regions()?.into_iter();
+        all.next().context("no region record")
+    }
+
+    /// All regions' accounts, the default one's first.
+    pub(crate) fn all_regions(&self) -> Result<Vec<RegionStats>> {
+        self.query(ioctl::QUERY_REGION)
     }
 
     /// All sessions' accounts.
@@ -396,6 +400,18 @@ impl Mapped {
         // SAFETY: `place` is good for that many bytes.
         unsafe { place.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         Ok(())
+    }
+
+    /// A copy of the whole region.
+    pub(crate) fn whole(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.region.len()];
+        // SAFETY: the mapping is that long, and `bytes` is a copy of our own.
+        unsafe {
+            self.region
+                .as_ptr()
+                .copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len())
+        };
+        bytes
     }
 
     /// Address of the region, for a child that must not reach it.
