@@ -48,7 +48,13 @@ use crate::sys::netdev::synchronize;
 use crate::sys::server::HasServer;
 use crate::sys::server::OnPoll;
 use crate::sys::server::Server;
-use crate::sys::server::Woken;
+use crate::sys::sleepers::Sleepers;
+use crate::sys::sleepers::Woken;
+use crate::sys::sleepers::POLLHUP;
+use crate::sys::sleepers::POLLIN;
+use crate::sys::sleepers::POLLOUT;
+use crate::sys::sleepers::POLLRDNORM;
+use crate::sys::sleepers::POLLWRNORM;
 use crate::sys::task::breathe;
 use crate::sys::task::BottomHalvesOff;
 use crate::tap::Gate;
@@ -62,16 +68,11 @@ pub(crate) const SWEEPS: u32 = 64;
 /// How often a wait for free mbufs looks again, in microseconds: any session may give some back.
 const LOOK_AGAIN_US: u64 = 1000;
 
-const POLLIN: u32 = 0x001;
-const POLLOUT: u32 = 0x004;
-const POLLHUP: u32 = 0x010;
-const POLLRDNORM: u32 = 0x040;
-const POLLWRNORM: u32 = 0x100;
-
 /// The data path of a session.
 #[pin_data]
 pub(crate) struct Serving {
     server: Server<Serving>,
+    sleepers: Sleepers,
     pub(crate) id: u32,
     pub(crate) pid: u32,
     pub(crate) comm: [u8; 16],
@@ -105,7 +106,11 @@ impl OnPoll for Serving {
 
         self.deliver(&mut outbox);
         // A round that found nothing wakes nobody: who polls asks for a round, and would poll again.
-        if work > 0 && self.server.wake(POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM) {
+        if work > 0
+            && self
+                .sleepers
+                .wake(POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM)
+        {
             self.wakeups.add(1);
         }
         if overdue {
@@ -147,9 +152,11 @@ impl Serving {
     ) -> Result<Arc<Self>> {
         let state = State::new(alpha.0)?;
         let server = Server::new()?;
+        let sleepers = Sleepers::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 server,
+                sleepers,
                 id,
                 pid,
                 comm,
@@ -174,7 +181,7 @@ impl Serving {
 
     /// Asks for a round and wakes who waits for packets: after a detour.
     pub(crate) fn kick(&self) {
-        if self.server.wake(POLLIN | POLLRDNORM) {
+        if self.sleepers.wake(POLLIN | POLLRDNORM) {
             self.wakeups.add(1);
         }
         self.server.schedule();
@@ -280,7 +287,7 @@ impl Serving {
 
     /// Wakes everybody: something ended.
     pub(crate) fn wake_all(&self) {
-        self.server
+        self.sleepers
             .wake(POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM | POLLHUP);
     }
 
@@ -290,7 +297,7 @@ impl Serving {
         if self.with(|state| state.taps.iter().flatten().next().is_none()) {
             return Err(ENODEV);
         }
-        let woken = self.server.wait(timeout, || {
+        let woken = self.sleepers.wait(timeout, || {
             self.with(|state| {
                 let mut open = state.taps.iter().flatten().peekable();
                 open.peek().is_none() || open.any(|end| end.tap.is_ready())
@@ -334,7 +341,7 @@ impl Serving {
                 return Err(ETIMEDOUT);
             }
             let nap_time = Some(Duration::from_micros(nap));
-            if self.server.wait(nap_time, || false) == Woken::Interrupted {
+            if self.sleepers.wait(nap_time, || false) == Woken::Interrupted {
                 return Err(EINTR);
             }
             left = left.map(|left| left.saturating_sub(nap));
@@ -364,7 +371,7 @@ impl Serving {
         if n == 0 {
             return Ok(());
         }
-        outcome(self.server.wait(timeout, || {
+        outcome(self.sleepers.wait(timeout, || {
             self.with(|state| {
                 state
                     .tap_at(place, id)
@@ -386,7 +393,7 @@ impl Serving {
 
     /// What `poll` sees: of one tap, or of all.
     pub(crate) fn poll(&self, request: &PollRequest<'_>, tap: Option<(usize, u32)>) -> u32 {
-        self.server.poll_wait(request);
+        self.sleepers.poll_wait(request);
         self.look();
         self.with(|state| match tap {
             None => {

@@ -12,8 +12,9 @@
 //! | `netdev`  | interfaces, namespaces, RTNL, notifier        | nothing                               |
 //! | `pages`   | page arrays mapped into kernel and program    | one page at a time                    |
 //! | `rcu`     | (the grace period)                            | `Guard`, but no pointer to guard      |
-//! | `server`  | NAPI, soft timer, sleepers with a deadline    | no NAPI, no wake-up from softirq with a condition |
+//! | `server`  | NAPI, soft timer                              | no NAPI                               |
 //! | `skb`     | packets                                       | nothing                               |
+//! | `sleepers` | wait queues with a deadline                  | `CondVar`, which sleeps on a lock     |
 //! | `task`    | who calls, locked memory, bottom halves       | no `_bh` guards, no memlock account, no users' groups |
 //! | `word`    | the ring's words over the kernel's atomics    | (a bridge to uapi)                    |
 //!
@@ -29,6 +30,7 @@ pub(crate) mod pages;
 pub(crate) mod rcu;
 pub(crate) mod server;
 pub(crate) mod skb;
+pub(crate) mod sleepers;
 pub(crate) mod task;
 pub(crate) mod word;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The server's engine: a NAPI instance of its own, a soft timer, and those who sleep on the rings.
+//! The server's engine: a NAPI instance of its own and a soft timer.
 //!
 //! NAPI is what makes serving cheap and bounded: it runs in the softirq that the packets come in by,
 //! right behind the driver's poll, on one CPU at a time, with a budget (net/core/dev.c,
@@ -10,12 +10,10 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::time::Duration;
 
-use kernel::bindings;
 use kernel::ffi::c_int;
 use kernel::ffi::c_void;
 use kernel::prelude::*;
 
-use super::chardev::PollRequest;
 use super::ffi;
 
 /// Somebody who is polled.
@@ -60,26 +58,6 @@ unsafe extern "C" fn deferred<T: OnPoll>(owner: *mut c_void) {
     // SAFETY: As in `poll`: `stop` waits for what was deferred, too.
     let owner = unsafe { &*owner.cast::<T>() };
     owner.on_deferred();
-}
-
-/// # Safety
-///
-/// `condition` points to an `F` that outlives the call.
-unsafe extern "C" fn holds<F: Fn() -> bool>(condition: *mut c_void) -> bool {
-    // SAFETY: `wait` passes a reference to its own argument, which outlives the call.
-    let condition = unsafe { &*condition.cast::<F>() };
-    condition()
-}
-
-/// How a wait ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Woken {
-    /// The condition holds.
-    Ready,
-    /// The time passed.
-    TimedOut,
-    /// A signal came.
-    Interrupted,
 }
 
 impl<T: OnPoll> Server<T> {
@@ -151,41 +129,6 @@ impl<T: OnPoll> Server<T> {
         let ns = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
         // SAFETY: Valid by the type invariant.
         unsafe { ffi::nettap_server_arm(self.raw.as_ptr(), ns) };
-    }
-
-    /// Wakes the sleepers, if there are any; tells whether there were. The store that they wait for
-    /// precedes this call, and the barrier inside orders the two.
-    pub(crate) fn wake(&self, events: u32) -> bool {
-        // SAFETY: Valid by the type invariant.
-        unsafe { ffi::nettap_server_wake(self.raw.as_ptr(), events) }
-    }
-
-    /// Sleeps until the condition holds; `None` waits for ever. The condition runs before every sleep
-    /// and must not sleep itself.
-    pub(crate) fn wait<F: Fn() -> bool>(&self, timeout: Option<Duration>, condition: F) -> Woken {
-        // Zero is for ever to the wrapper; a timeout that has run out is at least looked at once.
-        let ns = timeout.map_or(0, |t| {
-            u64::try_from(t.as_nanos()).unwrap_or(u64::MAX).max(1)
-        });
-        let ns = ns.min(i64::MAX as u64);
-        let context = core::ptr::from_ref(&condition).cast_mut().cast::<c_void>();
-        // SAFETY: Valid by the type invariant; the condition outlives the call.
-        let ret =
-            unsafe { ffi::nettap_server_wait(self.raw.as_ptr(), Some(holds::<F>), context, ns) };
-        match ret {
-            0 => Woken::Ready,
-            e if e == -(bindings::ETIME as c_int) => Woken::TimedOut,
-            _ => Woken::Interrupted,
-        }
-    }
-
-    /// Puts a `poll` caller among the sleepers.
-    pub(crate) fn poll_wait(&self, request: &PollRequest<'_>) {
-        // SAFETY: Valid by the type invariant; the file being polled keeps the owner of this engine
-        // alive, and the kernel takes the caller off the queue before the file goes.
-        unsafe {
-            ffi::nettap_server_poll_wait(self.raw.as_ptr(), request.file(), request.table());
-        }
     }
 }
 

@@ -19,6 +19,7 @@ struct poll_table_struct;
 struct file_operations;
 struct nf_hook_state;
 struct nettap_server;
+struct nettap_sleepers;
 struct nettap_hook;
 
 /* ---- packets ---- */
@@ -119,10 +120,9 @@ struct nettap_hook *nettap_hook_attach(struct net_device *dev, bool received,
 void nettap_hook_unregister(struct nettap_hook *hook);
 void nettap_hook_free(struct nettap_hook *hook);
 
-/* ---- the server: NAPI, timer, sleepers ---- */
+/* ---- the server: NAPI and timer ---- */
 
 typedef int (*nettap_poll_fn)(void *owner, int budget);
-typedef bool (*nettap_condition_fn)(void *owner);
 typedef void (*nettap_deferred_fn)(void *owner);
 struct nettap_server *nettap_server_new(nettap_poll_fn poll, nettap_deferred_fn deferred);
 void nettap_server_start(struct nettap_server *server, void *owner);
@@ -134,11 +134,17 @@ void nettap_server_schedule(struct nettap_server *server, bool urgent);
 bool nettap_server_complete(struct nettap_server *server, int work);
 void nettap_server_defer(struct nettap_server *server);
 void nettap_server_arm(struct nettap_server *server, u64 ns);
-bool nettap_server_wake(struct nettap_server *server, u32 events);
-int nettap_server_wait(struct nettap_server *server, nettap_condition_fn condition, void *owner,
-		       u64 ns);
-void nettap_server_poll_wait(struct nettap_server *server, struct file *file,
-			     struct poll_table_struct *table);
+
+/* ---- sleepers ---- */
+
+typedef bool (*nettap_condition_fn)(void *owner);
+struct nettap_sleepers *nettap_sleepers_new(void);
+void nettap_sleepers_free(struct nettap_sleepers *sleepers);
+bool nettap_sleepers_wake(struct nettap_sleepers *sleepers, u32 events);
+int nettap_sleepers_wait(struct nettap_sleepers *sleepers, nettap_condition_fn condition,
+			 void *owner, u64 ns);
+void nettap_sleepers_poll_wait(struct nettap_sleepers *sleepers, struct file *file,
+			       struct poll_table_struct *table);
 
 /* ---- memory, files, contexts ---- */
 

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The C end of the fence, the server's engine: a NAPI, its timer, what it puts off, those who sleep on it. */
+/* The C end of the fence, the server's engine: a NAPI, its timer, and what its rounds put off. */
 
 #include <linux/delay.h>
 #include <linux/hrtimer.h>
 #include <linux/netdevice.h>
-#include <linux/poll.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
-#include <linux/wait.h>
 #include <linux/workqueue.h>
 
 #include "shim.h"
@@ -16,7 +14,6 @@ struct nettap_server {
 	struct net_device *dummy;
 	struct napi_struct napi;
 	struct hrtimer timer;
-	wait_queue_head_t sleepers;
 	struct work_struct work;
 	call_single_data_t call;
 	/* The CPU of the last round, whose timer is there; and whether it is being called. */
@@ -83,7 +80,6 @@ struct nettap_server *nettap_server_new(nettap_poll_fn poll, nettap_deferred_fn 
 	server->poll = poll;
 	server->deferred = deferred;
 	INIT_WORK(&server->work, server_work);
-	init_waitqueue_head(&server->sleepers);
 	hrtimer_setup(&server->timer, server_timer, CLOCK_MONOTONIC,
 		      HRTIMER_MODE_REL_PINNED_SOFT);
 	INIT_CSD(&server->call, server_called, server);
@@ -162,29 +158,4 @@ void nettap_server_arm(struct nettap_server *server, u64 ns)
 {
 	if (!hrtimer_is_queued(&server->timer))
 		hrtimer_start(&server->timer, ns_to_ktime(ns), HRTIMER_MODE_REL_PINNED_SOFT);
-}
-
-/* wq_has_sleeper() has the full barrier that pairs with the sleeper's. */
-bool nettap_server_wake(struct nettap_server *server, u32 events)
-{
-	if (!wq_has_sleeper(&server->sleepers))
-		return false;
-	wake_up_interruptible_poll(&server->sleepers, (__force __poll_t)events);
-	return true;
-}
-
-/* 0: the condition holds; -ETIME, -ERESTARTSYS as the macro says. ns 0 waits for ever. */
-int nettap_server_wait(struct nettap_server *server, nettap_condition_fn condition, void *owner,
-		       u64 ns)
-{
-	if (!ns)
-		return wait_event_interruptible(server->sleepers, condition(owner));
-	return wait_event_interruptible_hrtimeout(server->sleepers, condition(owner),
-						  ns_to_ktime(ns));
-}
-
-void nettap_server_poll_wait(struct nettap_server *server, struct file *file,
-			     struct poll_table_struct *table)
-{
-	poll_wait(file, &server->sleepers, table);
 }
