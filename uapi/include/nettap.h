@@ -31,6 +31,172 @@
 #define NETTAP_FEATURES NETTAP_FEATURE_GROUPS
 
 /**
+ * Events that a listener's queue holds.
+ */
+#define NETTAP_EVENT_QUEUE 256
+
+/**
+ * Most listeners of the machine.
+ */
+#define NETTAP_LISTENERS_MAX 64
+
+/**
+ * `Event::kind`: a session was opened.
+ */
+#define NETTAP_EVENT_SESSION_OPEN 1
+
+/**
+ * `Event::kind`: a session has ended; `cause`.
+ */
+#define NETTAP_EVENT_SESSION_CLOSE 2
+
+/**
+ * `Event::kind`: a session has joined a region.
+ */
+#define NETTAP_EVENT_MAP 3
+
+/**
+ * `Event::kind`: a session has left its region; `cause`.
+ */
+#define NETTAP_EVENT_UNMAP 4
+
+/**
+ * `Event::kind`: a tap was opened.
+ */
+#define NETTAP_EVENT_TAP_OPEN 5
+
+/**
+ * `Event::kind`: a tap has ended; `cause`, and `by` for `CAUSE_UNTAP`.
+ */
+#define NETTAP_EVENT_TAP_CLOSE 6
+
+/**
+ * `Event::kind`: what a tap or a session held when it ended was taken back: `count` mbufs. Of the
+ * packets in them `passed` were sent on and `dropped` dropped; `cause`.
+ */
+#define NETTAP_EVENT_RECLAIM 7
+
+/**
+ * `Event::kind`: packets did not come to the program, or were not taken from it. Since the last event
+ * of this tap and `cause`, `passed` went on without the program and `dropped` were dropped. Told at the
+ * first packet, then at most once a second, and when the tap ends.
+ */
+#define NETTAP_EVENT_DROP 8
+
+/**
+ * `Event::kind`: a tap lets packets pass from now on, because its program has held one for too long;
+ * `passed` and `dropped` packets have followed `on_exit`.
+ */
+#define NETTAP_EVENT_FAIL_OPEN 9
+
+/**
+ * `Event::kind`: the program has caught up, and packets are detoured again; `passed` went by
+ * meanwhile.
+ */
+#define NETTAP_EVENT_FAIL_OPEN_END 10
+
+/**
+ * `Event::kind`: policies of a tap were changed: the `SET_` bits in `what`; `by`.
+ */
+#define NETTAP_EVENT_POLICY 11
+
+/**
+ * `Event::kind`: shared locks of a session that has ended were released: `count`; `cause`.
+ */
+#define NETTAP_EVENT_LOCK_RELEASED 12
+
+/**
+ * `Event::kind`: an interface that had taps is gone, and they with it: `count`. With them `dropped`
+ * packets went, which had nowhere to go.
+ */
+#define NETTAP_EVENT_INTERFACE_GONE 13
+
+/**
+ * `Event::kind`: a group was made.
+ */
+#define NETTAP_EVENT_GROUP_MADE 14
+
+/**
+ * `Event::kind`: a group went with its last session.
+ */
+#define NETTAP_EVENT_GROUP_GONE 15
+
+/**
+ * `Event::cause`: none to tell.
+ */
+#define NETTAP_CAUSE_NONE 0
+
+/**
+ * `Event::cause`: the last descriptor was closed.
+ */
+#define NETTAP_CAUSE_CLOSED 1
+
+/**
+ * `Event::cause`: the process has ended or was killed.
+ */
+#define NETTAP_CAUSE_EXIT 2
+
+/**
+ * `Event::cause`: somebody who may asked for the tap's end, by its id.
+ */
+#define NETTAP_CAUSE_UNTAP 3
+
+/**
+ * `Event::cause`: `mbuf_unmap`.
+ */
+#define NETTAP_CAUSE_UNMAP 4
+
+/**
+ * `Event::cause`: the interface was deleted or left its namespace.
+ */
+#define NETTAP_CAUSE_INTERFACE_GONE 5
+
+/**
+ * `Event::cause`: the detour ring was full.
+ */
+#define NETTAP_CAUSE_RING 16
+
+/**
+ * `Event::cause`: no mbuf was free.
+ */
+#define NETTAP_CAUSE_MBUFS 17
+
+/**
+ * `Event::cause`: the tap held `max_bytes`.
+ */
+#define NETTAP_CAUSE_BYTES 18
+
+/**
+ * `Event::cause`: the packet was not readable by a processor, or there was no memory to keep it.
+ */
+#define NETTAP_CAUSE_OTHER 19
+
+/**
+ * `Event::cause`: offset, length or chain of a changed or new packet could not be.
+ */
+#define NETTAP_CAUSE_SHAPE 20
+
+/**
+ * `Event::cause`: checksum or segmentation state of a changed or new packet could not be.
+ */
+#define NETTAP_CAUSE_OFFLOAD 21
+
+/**
+ * `Event::cause`: the change did not fit the packet, or the packet not the interface.
+ */
+#define NETTAP_CAUSE_CHANGE 22
+
+/**
+ * `Event::cause`: no memory for a changed or new packet.
+ */
+#define NETTAP_CAUSE_MEMORY 23
+
+/**
+ * `Event::cause`: the host or the interface refused the packet after the tap had sent it on.
+ */
+#define NETTAP_CAUSE_UNDELIVERED 24
+
+/**
  * The letter of all requests, in `_IOC` terms.
  */
 #define NETTAP_MAGIC 206
@@ -82,6 +248,11 @@
  * Number of the request with structure `Set`, on sessions.
  */
 #define NETTAP_NR_SET 72
+
+/**
+ * Number of the request with structure `Monitor`, on sessions.
+ */
+#define NETTAP_NR_MONITOR 73
 
 /**
  * `Set::what`: `on_full`.
@@ -1407,6 +1578,146 @@ struct nettap_tap_stats {
 };
 
 /**
+ * Makes a session that has not mapped a listener: from now on `read` on it returns events, records of
+ * `Event`, and `poll` is about them. A listener stays one until it is closed; it
+ * cannot map, and a session that has mapped cannot listen. Wait for events only after this request.
+ *
+ * - `EPERM`: no `CAP_NET_ADMIN` over the machine.
+ * - `EBUSY`: the session has mapped, or listens already.
+ * - `EINVAL`: a bit in `kinds` names no kind, or `record_size` is below 8 or above 4096.
+ * - `ENOSPC`: there are as many listeners as may be.
+ * - `ENOMEM`: no memory for the queue.
+ *
+ * `read` returns as many whole records as there are and fit, at least one.
+ *
+ * - `EAGAIN`: there is none, and the descriptor is `O_NONBLOCK`.
+ * - `EINTR`: a signal came first.
+ * - `EINVAL`: no record fits, or the session does not listen.
+ * - `EFAULT`: the memory is not writable. A record that could not be written counts as lost.
+ */
+struct nettap_monitor {
+	/**
+	 * In: kinds to be told of, `1 << EVENT_`; 0 for all, those of later versions too.
+	 */
+	uint64_t kinds;
+	/**
+	 * In: must be zero.
+	 */
+	uint32_t flags;
+	/**
+	 * In: size of a record in the program's view. What the module's record has beyond it is left out,
+	 * what it lacks is zero.
+	 */
+	uint32_t record_size;
+	/**
+	 * Out: events that the queue holds.
+	 */
+	uint32_t queue;
+	/**
+	 * In: must be zero.
+	 */
+	uint32_t pad;
+	/**
+	 * In: must be zero.
+	 */
+	uint64_t reserved[2];
+};
+
+/**
+ * One event. What does not belong to its kind is zero. Records grow at the end only.
+ */
+struct nettap_event {
+	/**
+	 * Number among the events of this listener, from 1; those that were lost count, too.
+	 */
+	uint64_t number;
+	/**
+	 * When, in nanoseconds of `CLOCK_REALTIME`.
+	 */
+	uint64_t time;
+	/**
+	 * Events between this one and the record before it that were lost.
+	 */
+	uint64_t lost;
+	/**
+	 * How many of what the kind says.
+	 */
+	uint64_t count;
+	/**
+	 * Packets that went on without the program.
+	 */
+	uint64_t passed;
+	/**
+	 * Packets that were dropped.
+	 */
+	uint64_t dropped;
+	/**
+	 * One of the `EVENT_` kinds.
+	 */
+	uint32_t kind;
+	/**
+	 * One of the `CAUSE_` causes.
+	 */
+	uint32_t cause;
+	/**
+	 * Session, or the one that opened the tap.
+	 */
+	uint32_t session;
+	/**
+	 * Tap.
+	 */
+	uint32_t tap;
+	/**
+	 * Process that opened session or tap.
+	 */
+	uint32_t pid;
+	/**
+	 * Process that asked for it, where it need not be the same.
+	 */
+	uint32_t by;
+	/**
+	 * One of the `TAP_` modes.
+	 */
+	uint32_t mode;
+	/**
+	 * Interface.
+	 */
+	uint32_t ifindex;
+	/**
+	 * Inode number of the interface's network namespace.
+	 */
+	uint32_t netns;
+	/**
+	 * `SET_` bits of what was changed.
+	 */
+	uint32_t what;
+	/**
+	 * Group.
+	 */
+	uint32_t group;
+	/**
+	 * Zero.
+	 */
+	uint32_t pad;
+	/**
+	 * Name of the process that opened session or tap.
+	 */
+	uint8_t comm[16];
+	/**
+	 * Interface, zero terminated.
+	 */
+	uint8_t ifname[NETTAP_IFNAME_MAX];
+	/**
+	 * Group, zero terminated.
+	 */
+	uint8_t group_name[NETTAP_GROUP_MAX];
+	/**
+	 * Zero.
+	 */
+	uint64_t reserved[4];
+};
+
+/**
  * One cell of a ring: 8 bytes, so that a cache line carries eight. Both words are shared with the
  * kernel: store `entry` first, then `tag` with release; load `tag` with acquire, then `entry`.
  */
@@ -1459,6 +1770,7 @@ struct nettap_words {
 #define NETTAP_IOC_UNTAP _IOWR(NETTAP_MAGIC, NETTAP_NR_UNTAP, struct nettap_untap)
 #define NETTAP_IOC_QUERY _IOWR(NETTAP_MAGIC, NETTAP_NR_QUERY, struct nettap_query)
 #define NETTAP_IOC_SET _IOWR(NETTAP_MAGIC, NETTAP_NR_SET, struct nettap_set)
+#define NETTAP_IOC_MONITOR _IOWR(NETTAP_MAGIC, NETTAP_NR_MONITOR, struct nettap_monitor)
 
 /* Offsets never change; a size grows only at its end, with a line in the history (lib.rs). */
 #if defined(__cplusplus) && __cplusplus >= 201103L
@@ -1485,6 +1797,8 @@ NETTAP_ASSERT(sizeof(struct nettap_region_stats) == 88);
 NETTAP_ASSERT(sizeof(struct nettap_session_stats) == 120);
 NETTAP_ASSERT(sizeof(struct nettap_refused) == 40);
 NETTAP_ASSERT(sizeof(struct nettap_tap_stats) == 424);
+NETTAP_ASSERT(sizeof(struct nettap_monitor) == 40);
+NETTAP_ASSERT(sizeof(struct nettap_event) == 192);
 NETTAP_ASSERT(offsetof(struct nettap_header, next) == 12);
 NETTAP_ASSERT(offsetof(struct nettap_header, offset) == 40);
 NETTAP_ASSERT(offsetof(struct nettap_header, csum_start) == 48);
@@ -1523,6 +1837,9 @@ NETTAP_ASSERT(offsetof(struct nettap_tap_stats, detoured) == 80);
 NETTAP_ASSERT(offsetof(struct nettap_tap_stats, in_flight) == 184);
 NETTAP_ASSERT(offsetof(struct nettap_tap_stats, refused) == 288);
 NETTAP_ASSERT(offsetof(struct nettap_tap_stats, ring_high_water) == 344);
+NETTAP_ASSERT(offsetof(struct nettap_event, kind) == 48);
+NETTAP_ASSERT(offsetof(struct nettap_event, comm) == 96);
+NETTAP_ASSERT(offsetof(struct nettap_event, group_name) == 128);
 #endif
 
 #undef NETTAP_ASSERT

@@ -40,6 +40,8 @@ pub const UNTAP: u8 = 0x46;
 pub const QUERY: u8 = 0x47;
 /// Number of the request with structure [`Set`], on sessions.
 pub const SET: u8 = 0x48;
+/// Number of the request with structure [`Monitor`], on sessions.
+pub const MONITOR: u8 = 0x49;
 
 /// What module and ABI this is. Never fails for want of state or privilege.
 #[repr(C)]
@@ -336,6 +338,40 @@ pub struct Query {
     pub count: u32,
     /// In: address of the records.
     pub records: u64,
+}
+
+/// Makes a session that has not mapped a listener: from now on `read` on it returns events, records of
+/// [`Event`](super::event::Event), and `poll` is about them. A listener stays one until it is closed; it
+/// cannot map, and a session that has mapped cannot listen. Wait for events only after this request.
+///
+/// - `EPERM`: no `CAP_NET_ADMIN` over the machine.
+/// - `EBUSY`: the session has mapped, or listens already.
+/// - `EINVAL`: a bit in `kinds` names no kind, or `record_size` is below 8 or above 4096.
+/// - `ENOSPC`: there are as many listeners as may be.
+/// - `ENOMEM`: no memory for the queue.
+///
+/// `read` returns as many whole records as there are and fit, at least one.
+///
+/// - `EAGAIN`: there is none, and the descriptor is `O_NONBLOCK`.
+/// - `EINTR`: a signal came first.
+/// - `EINVAL`: no record fits, or the session does not listen.
+/// - `EFAULT`: the memory is not writable. A record that could not be written counts as lost.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Monitor {
+    /// In: kinds to be told of, `1 << EVENT_`; 0 for all, those of later versions too.
+    pub kinds: u64,
+    /// In: must be zero.
+    pub flags: u32,
+    /// In: size of a record in the program's view. What the module's record has beyond it is left out,
+    /// what it lacks is zero.
+    pub record_size: u32,
+    /// Out: events that the queue holds.
+    pub queue: u32,
+    /// In: must be zero.
+    pub pad: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 2],
 }
 
 /// The request number of a Linux `ioctl`: `_IOWR(MAGIC, nr, size)`.

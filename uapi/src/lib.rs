@@ -33,6 +33,7 @@
 #![cfg_attr(not(MODULE), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod event;
 pub mod ioctl;
 pub mod layout;
 pub mod mbuf;

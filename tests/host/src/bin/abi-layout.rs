@@ -3,7 +3,8 @@
 //! Prints the ABI as the Rust side has it: sizes, offsets, requests and constants, a line each.
 //! `tests/abi/run.sh` compares it with what C compilers make of the generated header.
 
-use nettap_uapi::ioctl::{self, Filter, Info, Map, Pull, Push, Query, Set, Tap, Untap};
+use nettap_uapi::event::{self, Event};
+use nettap_uapi::ioctl::{self, Filter, Info, Map, Monitor, Pull, Push, Query, Set, Tap, Untap};
 use nettap_uapi::layout::{self, RingMap};
 use nettap_uapi::mbuf::{self, Header};
 use nettap_uapi::ring::{self, Cell, Words};
@@ -71,6 +72,9 @@ fn structures() {
         crossed_in injected injected_refused refused scribbled_detour undelivered
         ring_high_water no_consumer fanout flags filter max_age_us group failed_open fail_opens
         aged handed_over passed_stalled passed_filter);
+    structure!("monitor", Monitor, kinds flags record_size queue pad reserved);
+    structure!("event", Event, number time lost count passed dropped kind cause session tap pid by mode
+        ifindex netns what group pad comm ifname group_name reserved);
 }
 
 fn requests() {
@@ -83,7 +87,8 @@ fn requests() {
             );)+
         };
     }
-    requests!(INFO Info  MAP Map  PULL Pull  PUSH Push  TAP Tap  UNTAP Untap  QUERY Query  SET Set);
+    requests!(INFO Info  MAP Map  PULL Pull  PUSH Push  TAP Tap  UNTAP Untap  QUERY Query  SET Set
+        MONITOR Monitor);
     println!("ioctl NETTAP_IOC_UNMAP {:#x}", ioctl::request_unmap());
 }
 
@@ -93,13 +98,19 @@ fn constants() {
     constants!("NETTAP_", ioctl: MAGIC QUERY_REGION QUERY_SESSIONS QUERY_TAPS
         QUERY_ENDED SET_ON_FULL SET_ON_EXIT SET_NO_CONSUMER SET_SNAPLEN SET_MAX_BYTES SET_MAX_AGE
         SET_FILTER);
-    constants!("NETTAP_NR_", ioctl: INFO MAP UNMAP PULL PUSH TAP UNTAP QUERY SET);
+    constants!("NETTAP_NR_", ioctl: INFO MAP UNMAP PULL PUSH TAP UNTAP QUERY SET MONITOR);
     constants!("NETTAP_", layout: RING_CELLS CELL_SIZE);
     constants!("NETTAP_", mbuf: NO_MBUF MBUFS_MAX MBUF_SIZE_MIN MBUF_SIZE_MAX MBUF_SIZE_DEFAULT
         DATA_OFFSET DIR_RECEIVED DIR_SENT CSUM_NONE CSUM_PARTIAL CSUM_VALID GSO_NONE GSO_TCPV4
         GSO_UDP GSO_TCPV6 GSO_UDP_L4 GSO_ECN MBUF_VLAN MBUF_SNAPPED HEADER_SIZE);
     constants!("NETTAP_", ring: REVERT_CHANGED REVERT_FLAGS STATE_FULL STATE_PADDING STATE_MASK
         FLAGS_SHIFT FLAGS_MASK LAP_SHIFT LAP_MASK GENERATION_SHIFT);
+    constants!("NETTAP_", event: EVENT_QUEUE LISTENERS_MAX EVENT_SESSION_OPEN EVENT_SESSION_CLOSE
+        EVENT_MAP EVENT_UNMAP EVENT_TAP_OPEN EVENT_TAP_CLOSE EVENT_RECLAIM EVENT_DROP EVENT_FAIL_OPEN
+        EVENT_FAIL_OPEN_END EVENT_POLICY EVENT_LOCK_RELEASED EVENT_INTERFACE_GONE EVENT_GROUP_MADE
+        EVENT_GROUP_GONE CAUSE_NONE CAUSE_CLOSED CAUSE_EXIT CAUSE_UNTAP CAUSE_UNMAP
+        CAUSE_INTERFACE_GONE CAUSE_RING CAUSE_MBUFS CAUSE_BYTES CAUSE_OTHER CAUSE_SHAPE CAUSE_OFFLOAD
+        CAUSE_CHANGE CAUSE_MEMORY CAUSE_UNDELIVERED);
     constants!("", tap: TAP_INPUT TAP_OUTPUT TAP_BYPASS);
     constants!("NETTAP_", tap: ON_FULL_PASS ON_FULL_DROP ON_EXIT_REVERT ON_EXIT_DROP GSO_WHOLE
         GSO_SEGMENT RING_MIN RING_MAX RING_DEFAULT TAPS_MAX CHAIN_MAX MAX_BYTES_DEFAULT
