@@ -2,6 +2,7 @@
 
 //! One function per request: read the structure once, check it, do it, write it back.
 
+use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use kernel::prelude::*;
@@ -17,10 +18,12 @@ use crate::sys::chardev::write_user;
 use crate::sys::chardev::Request;
 use crate::sys::netdev::Namespace;
 use crate::sys::netdev::Rtnl;
+use crate::sys::task::may_administer;
 use crate::tap::Options;
 use crate::tap::Policies;
 use crate::tapfile::TAPS;
 use crate::uapi;
+use crate::uapi::event::EVENT_QUEUE;
 use crate::uapi::ioctl;
 use crate::uapi::ioctl::request;
 use crate::uapi::tap::Access;
@@ -45,19 +48,21 @@ const TAP: u32 = request(ioctl::TAP, 0);
 const UNTAP: u32 = request(ioctl::UNTAP, 0);
 const QUERY: u32 = request(ioctl::QUERY, 0);
 const SET: u32 = request(ioctl::SET, 0);
+const MONITOR: u32 = request(ioctl::MONITOR, 0);
 
 /// Does what a program asks of its session.
 pub(crate) fn on_session(session: &Arc<Session>, request: &Request) -> Result {
     match request.number() {
         INFO => info(session, request),
         MAP => map(session, request),
-        UNMAP => session.unmap(),
+        UNMAP => session.unmap(Cause::Unmap),
         PULL => pull(session, request),
         PUSH => push(session, request),
         TAP => tap(session, request),
         UNTAP => untap(session, request),
         QUERY => query(session, request),
         SET => set(session, request),
+        MONITOR => monitor(session, request),
         _ => Err(ENOTTY),
     }
 }
@@ -103,7 +108,7 @@ fn map(session: &Session, request: &Request) -> Result {
     let group = group(&ask)?;
     session.map(group.as_ref(), &mut ask)?;
     request.write(&ask).inspect_err(|_| {
-        let _ = session.unmap();
+        let _ = session.unmap(Cause::Unmap);
     })
 }
 
@@ -269,7 +274,29 @@ fn untap(session: &Session, request: &Request) -> Result {
         return Err(EINVAL);
     }
     let rtnl = Rtnl::lock();
-    session.registry.end_tap(ask.id, true, Cause::Untap, &rtnl)
+    session
+        .registry
+        .end_tap(ask.id, true, Cause::Untap, &rtnl)
+        .map(drop)
+}
+
+/// Sizes that a program may say its records have.
+const RECORD_SIZES: RangeInclusive<usize> = 8..=4096;
+
+fn monitor(session: &Session, request: &Request) -> Result {
+    let mut ask: ioctl::Monitor = request.read()?;
+    let size = ask.record_size as usize;
+    if (ask.flags, ask.pad) != (0, 0) || ask.reserved != [0; 2] || !RECORD_SIZES.contains(&size) {
+        return Err(EINVAL);
+    }
+    // Events tell of everybody's programs.
+    if !may_administer() {
+        return Err(EPERM);
+    }
+    ask.queue = EVENT_QUEUE;
+    // Before it listens, which it cannot cease to do while others may wait for its events.
+    request.write(&ask)?;
+    session.listen(ask.kinds, size)
 }
 
 fn query(session: &Session, request: &Request) -> Result {
@@ -277,7 +304,7 @@ fn query(session: &Session, request: &Request) -> Result {
     let registry = &session.registry;
     let size = ask.record_size as usize;
     let known = (ioctl::QUERY_REGION..=ioctl::QUERY_ENDED).contains(&ask.kind);
-    if !known || !(8..=4096).contains(&size) {
+    if !known || !RECORD_SIZES.contains(&size) {
         return Err(EINVAL);
     }
     let (room, mut from, mut written) = (ask.count, ask.from_id, 0u32);

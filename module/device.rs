@@ -11,6 +11,7 @@ use crate::session::Session;
 use crate::sys::chardev::FileKind;
 use crate::sys::chardev::FileOps;
 use crate::sys::chardev::PollRequest;
+use crate::sys::chardev::ReadRequest;
 use crate::sys::chardev::Request;
 use crate::sys::chardev::Vma;
 
@@ -36,7 +37,14 @@ impl FileOps for Session {
         Session::mmap(self, vma)
     }
 
+    fn read(&self, request: &ReadRequest) -> Result<usize> {
+        self.listener().ok_or(EINVAL)?.read(request)
+    }
+
     fn poll(&self, request: &PollRequest<'_>) -> u32 {
-        self.serving.poll(request, None)
+        match self.listener() {
+            Some(listener) => listener.poll(request),
+            None => self.serving.poll(request, None),
+        }
     }
 }

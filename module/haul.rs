@@ -28,6 +28,8 @@ use crate::uapi::tap::OnExit;
 pub(crate) struct Haul {
     /// How many packets.
     pub(crate) packets: u64,
+    /// How many mbufs.
+    pub(crate) mbufs: u64,
     /// Memory that they hold.
     pub(crate) truesize: u64,
     skbs: Sorted,
@@ -40,6 +42,7 @@ impl Haul {
     pub(crate) fn of(tap: &Tap) -> Self {
         let mut haul = Self {
             packets: 0,
+            mbufs: 0,
             truesize: 0,
             skbs: Sorted::new(),
             out: KVec::new(),
@@ -47,7 +50,9 @@ impl Haul {
         for index in tap.region.indices() {
             let mine = |holder| holder == Holder::Detoured(tap.label.id);
             if let Some(Claim::Packet(packet)) = tap.region.reclaim(index, mine) {
-                tap.region.count_reclaimed(packet.chain.count());
+                let mbufs = packet.chain.count();
+                tap.region.count_reclaimed(mbufs);
+                haul.mbufs = haul.mbufs.wrapping_add(u64::from(mbufs));
                 haul.packets = haul.packets.wrapping_add(1);
                 haul.truesize = haul.truesize.wrapping_add(u64::from(packet.truesize));
                 haul.skbs.add(packet.skb, packet.number);

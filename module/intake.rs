@@ -22,6 +22,7 @@ use kernel::sync::Mutex;
 use crate::detour::detour;
 use crate::detour::Inlet;
 use crate::detour::Missed;
+use crate::drops;
 use crate::flows::Flows;
 use crate::flows::NO_FLOW;
 use crate::revert::way_of;
@@ -313,14 +314,17 @@ impl Intake {
         match missed.skb {
             Some(skb) if self.on_full() == OnFull::Pass => {
                 tap.passed.count(miss);
+                tap.tell_drop(drops::missed(miss), 1, 0);
                 Verdict::Pass(skb)
             }
             Some(skb) => {
                 tap.dropped.count(miss);
+                tap.tell_drop(drops::missed(miss), 0, 1);
                 Verdict::Drop(skb)
             }
             None => {
                 tap.dropped.count(miss);
+                tap.tell_drop(drops::missed(miss), 0, 1);
                 Verdict::Stolen
             }
         }

@@ -17,6 +17,8 @@ use kernel::sync::Arc;
 mod control;
 mod detour;
 mod device;
+mod drops;
+mod events;
 mod flows;
 mod group;
 mod haul;
@@ -47,12 +49,15 @@ use registry::Registry;
 use session::Session;
 use sys::chardev::DeviceNode;
 use sys::netdev::Notifier;
+use sys::time::Doing;
 
-/// Fields go in order: first nobody can open a session, then nobody tells of interfaces, then the
-/// registry and with it the region. Files hold the module, so there are no sessions by then.
+/// Fields go in order: first nobody can open a session, then nobody tells of interfaces, then nothing
+/// is done later, then the registry and with it the region. Files hold the module, so there are no
+/// sessions by then.
 struct NetTap {
     _node: DeviceNode<Registry>,
     _notifier: Notifier<Registry>,
+    _doing: Doing<Registry>,
 }
 
 module! {
@@ -98,11 +103,13 @@ impl kernel::Module for NetTap {
             pr_err!("parameters out of range: see modinfo nettap for what each may be\n");
         })?;
         let registry = Registry::new(limits)?;
+        let doing = Doing::start(Arc::clone(&registry));
         let notifier = Notifier::register(Arc::clone(&registry))?;
         let node = DeviceNode::register::<Session>(c"nettap", &device::SESSIONS, registry)?;
         Ok(Self {
             _node: node,
             _notifier: notifier,
+            _doing: doing,
         })
     }
 }

@@ -31,31 +31,73 @@ use crate::serve::SWEEPS;
 use crate::stats::bump;
 use crate::stats::End;
 use crate::sys::netdev::Rtnl;
+use crate::sys::task::current_exits;
 use crate::sys::task::BottomHalvesOff;
 use crate::tap::Gate;
+use crate::uapi::event::CAUSE_CLOSED;
+use crate::uapi::event::CAUSE_EXIT;
+use crate::uapi::event::CAUSE_INTERFACE_GONE;
+use crate::uapi::event::CAUSE_UNDELIVERED;
+use crate::uapi::event::CAUSE_UNMAP;
+use crate::uapi::event::CAUSE_UNTAP;
 use crate::uapi::stats::TapStats;
 
-/// Why a tap ends.
+/// Why a tap or a session ends, as listeners are told.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub(crate) enum Cause {
-    /// Its program, or an administrator, or the program's end.
-    Untap,
+    /// Its program closed it.
+    Closed = CAUSE_CLOSED,
+    /// Its program has ended, or was killed.
+    Exit = CAUSE_EXIT,
+    /// An administrator asked for it.
+    Untap = CAUSE_UNTAP,
+    /// `mbuf_unmap`.
+    Unmap = CAUSE_UNMAP,
     /// Its interface goes away: nothing can be sent on.
-    DeviceGone,
+    DeviceGone = CAUSE_INTERFACE_GONE,
 }
 
-/// Ends the tap at `place` of a session; its last figures, or nothing if it had ended already.
+impl Cause {
+    /// Of a descriptor's last close, by the process that closes.
+    pub(crate) fn of_closing() -> Self {
+        if current_exits() {
+            Self::Exit
+        } else {
+            Self::Closed
+        }
+    }
+
+    /// The integer for structures.
+    pub(crate) fn raw(self) -> u32 {
+        self as u32
+    }
+}
+
+/// What a tap's end took back of what its program held.
+#[derive(Default)]
+pub(crate) struct TakenBack {
+    pub(crate) mbufs: u64,
+    /// Packets sent on.
+    pub(crate) passed: u64,
+    /// Packets dropped.
+    pub(crate) dropped: u64,
+}
+
+/// Ends the tap at `place` of a session; its last figures and what was taken back, or nothing if it had
+/// ended already.
 pub(crate) fn untap(
     serving: &Arc<Serving>,
     place: usize,
     intake: &Intake,
     cause: Cause,
     rtnl: &Rtnl,
-) -> Option<TapStats> {
+) -> Option<(TapStats, TakenBack)> {
     let mut end = serving.retire(place)?;
+    let mut back = TakenBack::default();
     // Packets still come and queue up behind those that are being taken back.
     for _ in 0..SWEEPS {
-        take_back(&mut end, cause);
+        take_back(&mut end, &mut back, cause);
         let _bh = BottomHalvesOff::new();
         let ended = end.counts.ends.all();
         if end
@@ -71,20 +113,21 @@ pub(crate) fn untap(
         end.tap.close(Gate::Ended);
         intake.succeed(&end.tap);
     }
-    take_back(&mut end, cause);
+    take_back(&mut end, &mut back, cause);
     intake.leave(&end.tap, rtnl);
-    take_back(&mut end, cause);
+    take_back(&mut end, &mut back, cause);
+    end.tap.tell_drops_held_back(true);
     let last = {
         let _bh = BottomHalvesOff::new();
         end.export()
     };
     drop(end);
     serving.wake_all();
-    Some(last)
+    Some((last, back))
 }
 
 /// Everything that the account says is with the tap, by its `on_exit` policy.
-fn take_back(end: &mut TapEnd, cause: Cause) {
+fn take_back(end: &mut TapEnd, back: &mut TakenBack, cause: Cause) {
     {
         let _bh = BottomHalvesOff::new();
         if !end.is_outstanding() {
@@ -92,11 +135,22 @@ fn take_back(end: &mut TapEnd, cause: Cause) {
         }
     }
     let tap = Arc::clone(&end.tap);
-    let fate = haul::fate(&tap, cause == Cause::Untap);
+    let fate = haul::fate(&tap, cause != Cause::DeviceGone);
     let haul = Haul::of(&tap);
+    bump(&mut back.mbufs, haul.mbufs);
+    bump(
+        match fate {
+            End::Reinjected => &mut back.passed,
+            _ => &mut back.dropped,
+        },
+        haul.packets,
+    );
     end.ended_all(haul.packets, haul.truesize, fate);
     let undelivered = haul.follow(&tap, fate);
     bump(&mut end.counts.undelivered, undelivered);
+    if undelivered > 0 {
+        tap.tell_drop(CAUSE_UNDELIVERED, 0, undelivered);
+    }
 }
 
 /// A program has joined taps on standby: what has waited with them goes to it, oldest first, and in the
@@ -165,12 +219,15 @@ pub(crate) fn empty_standbys(intake: &Intake, _rtnl: &Rtnl) -> Result {
     Ok(())
 }
 
-/// Takes back the mbufs that a session had for new packets.
-pub(crate) fn take_back_allocated(region: &Region, session: u32) {
+/// Takes back the mbufs that a session had for new packets; how many.
+pub(crate) fn take_back_allocated(region: &Region, session: u32) -> u64 {
+    let mut mbufs = 0u64;
     for index in region.indices() {
         if let Some(claim) = region.reclaim(index, |h| h == Holder::Allocated(session)) {
             drop(claim);
             region.count_reclaimed(1);
+            bump(&mut mbufs, 1);
         }
     }
+    mbufs
 }

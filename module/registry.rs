@@ -14,19 +14,27 @@ use kernel::rbtree::RBTree;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
 
+use crate::events::Events;
 use crate::group::Groups;
 use crate::intake::Common;
 use crate::intake::Intake;
 use crate::reclaim;
 use crate::reclaim::Cause;
+use crate::reclaim::TakenBack;
 use crate::region;
 use crate::serve::Serving;
+use crate::stats::bump;
 use crate::sys::netdev::Device;
 use crate::sys::netdev::DeviceId;
 use crate::sys::netdev::OnGone;
 use crate::sys::netdev::Rtnl;
+use crate::sys::task::current_pid;
 use crate::sys::task::BottomHalvesOff;
+use crate::sys::time::Later;
+use crate::sys::time::OnLater;
 use crate::tap::Policies;
+use crate::uapi::event::Event;
+use crate::uapi::event::EventKind;
 use crate::uapi::stats::RegionStats;
 use crate::uapi::stats::SessionStats;
 use crate::uapi::stats::TapStats;
@@ -128,6 +136,7 @@ struct Inner {
 pub(crate) struct Registry {
     pub(crate) limits: Limits,
     pub(crate) groups: Arc<Groups>,
+    pub(crate) events: Arc<Events>,
     #[pin]
     inner: Mutex<Inner>,
 }
@@ -137,10 +146,12 @@ impl Registry {
     pub(crate) fn new(limits: Limits) -> Result<Arc<Self>> {
         let ended = KVec::with_capacity(ENDED_KEPT, GFP_KERNEL)?;
         let groups = Groups::new(limits.mbuf_size, limits.mbufs)?;
+        let events = Events::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 limits,
                 groups,
+                events,
                 inner <- new_mutex!(
                     Inner {
                         next_session: 1,
@@ -243,8 +254,14 @@ impl Registry {
         Ok(())
     }
 
-    /// Ends a tap by its id. `ENOENT`: there is none. `EPERM`: the caller may not.
-    pub(crate) fn end_tap(&self, id: u32, check: bool, cause: Cause, rtnl: &Rtnl) -> Result {
+    /// Ends a tap by its id; what was taken back. `ENOENT`: there is none. `EPERM`: the caller may not.
+    pub(crate) fn end_tap(
+        &self,
+        id: u32,
+        check: bool,
+        cause: Cause,
+        rtnl: &Rtnl,
+    ) -> Result<TakenBack> {
         let (serving, place, intake) = {
             let inner = self.inner.lock();
             let record = inner.taps.get(&id).ok_or(ENOENT)?;
@@ -254,13 +271,13 @@ impl Registry {
             let intake = Arc::clone(&record.intake);
             (Arc::clone(&record.serving), record.place, intake)
         };
-        let mut last = reclaim::untap(&serving, place, &intake, cause, rtnl);
-        if let Some(last) = &mut last {
+        let mut ended = reclaim::untap(&serving, place, &intake, cause, rtnl);
+        if let Some((last, _)) = &mut ended {
             intake.export(last);
         }
         let mut inner = self.inner.lock();
         let record = inner.taps.remove(&id);
-        if let Some(last) = last {
+        if let Some((last, _)) = ended {
             if inner.ended.len() >= ENDED_KEPT {
                 let _ = inner.ended.remove(0);
             }
@@ -268,7 +285,37 @@ impl Registry {
         }
         drop(inner);
         drop(record);
-        Ok(())
+        let Some((last, back)) = ended else {
+            return Ok(TakenBack::default());
+        };
+        self.tell_end(&serving, &last, &back, cause);
+        Ok(back)
+    }
+
+    fn tell_end(&self, serving: &Serving, last: &TapStats, back: &TakenBack, cause: Cause) {
+        let describe = |event: &mut Event| {
+            serving.describe(event);
+            event.tap = last.id;
+            event.mode = last.mode;
+            event.ifindex = last.ifindex;
+            event.netns = last.netns;
+            event.ifname = last.ifname;
+            event.cause = cause.raw();
+        };
+        if back.mbufs > 0 {
+            self.events.tell(EventKind::Reclaim, |event| {
+                describe(event);
+                event.count = back.mbufs;
+                event.passed = back.passed;
+                event.dropped = back.dropped;
+            });
+        }
+        self.events.tell(EventKind::TapClose, |event| {
+            describe(event);
+            if cause == Cause::Untap {
+                event.by = current_pid();
+            }
+        });
     }
 
     /// Changes policies of a tap by its id. `ENOENT`: there is none. `EPERM`: the caller may not.
@@ -296,25 +343,41 @@ impl Registry {
                 reclaim::empty_standbys(&intake, rtnl)?;
             }
         }
+        self.events.tell(EventKind::Policy, |event| {
+            serving.with(|state| {
+                if let Some(end) = state.tap_at(place, id) {
+                    end.tap.describe(event);
+                }
+            });
+            event.by = current_pid();
+        });
         Ok(())
     }
 
     /// Ends all taps of a session.
-    pub(crate) fn end_taps_of(&self, session: u32, rtnl: &Rtnl) {
-        self.end_where(|t| t.serving.id == session, Cause::Untap, rtnl);
+    pub(crate) fn end_taps_of(&self, session: u32, cause: Cause, rtnl: &Rtnl) {
+        self.end_where(|t| t.serving.id == session, cause, rtnl);
     }
 
-    fn end_where(&self, which: impl Fn(&TapRecord) -> bool, cause: Cause, rtnl: &Rtnl) {
+    /// Ends some taps: how many, and packets that were dropped with them.
+    fn end_where(
+        &self,
+        which: impl Fn(&TapRecord) -> bool,
+        cause: Cause,
+        rtnl: &Rtnl,
+    ) -> (u64, u64) {
+        let (mut ended, mut dropped) = (0u64, 0u64);
         loop {
             let id = {
                 let inner = self.inner.lock();
                 let mut taps = inner.taps.iter();
                 taps.find(|(_, tap)| which(tap)).map(|(&id, _)| id)
             };
-            let Some(id) = id else { return };
-            if self.end_tap(id, false, cause, rtnl).is_err() {
-                return;
-            }
+            let Some(Ok(back)) = id.map(|id| self.end_tap(id, false, cause, rtnl)) else {
+                return (ended, dropped);
+            };
+            bump(&mut ended, 1);
+            bump(&mut dropped, back.dropped);
         }
     }
 
@@ -365,6 +428,46 @@ impl Registry {
 
 impl OnGone for Registry {
     fn on_gone(&self, device: DeviceId, rtnl: &Rtnl) {
-        self.end_where(|t| t.device.is(device), Cause::DeviceGone, rtnl);
+        let there = {
+            let inner = self.inner.lock();
+            let mut taps = inner.taps.values();
+            let tap = taps.find(|t| t.device.is(device));
+            tap.map(|t| {
+                let of = &t.device;
+                (of.ifindex(), of.namespace_inode(rtnl), of.name())
+            })
+        };
+        let Some((ifindex, netns, ifname)) = there else {
+            return;
+        };
+        let (ended, dropped) = self.end_where(|t| t.device.is(device), Cause::DeviceGone, rtnl);
+        self.events.tell(EventKind::InterfaceGone, |event| {
+            event.ifindex = ifindex;
+            event.netns = netns;
+            event.ifname = ifname;
+            event.cause = Cause::DeviceGone.raw();
+            event.count = ended;
+            event.dropped = dropped;
+        });
+    }
+}
+
+/// Drops that were held back are told.
+impl OnLater for Registry {
+    fn later(&self) -> &Later {
+        &self.events.later
+    }
+
+    fn on_later(&self) {
+        let inner = self.inner.lock();
+        for record in inner.taps.values() {
+            let tap = record.serving.with(|state| {
+                let end = state.taps.get(record.place)?.as_ref()?;
+                Some(Arc::clone(&end.tap))
+            });
+            if let Some(tap) = tap {
+                tap.tell_drops_held_back(false);
+            }
+        }
     }
 }

@@ -12,6 +12,7 @@ use kernel::alloc::KVec;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+use crate::drops;
 use crate::outbox::Outbox;
 use crate::outbox::ROUND;
 use crate::region::Chain;
@@ -78,6 +79,9 @@ impl TapEnd {
     pub(crate) fn ended_all(&mut self, packets: u64, truesize: u64, end: End) {
         self.counts.ends.count(end, packets);
         self.tap.credit(truesize);
+        if let End::Refused(flaw) = end {
+            self.tap.tell_drop(drops::refused(flaw), 0, 1);
+        }
     }
 
     /// Whether packets of this tap are out. Bottom halves are off.
@@ -422,7 +426,10 @@ impl State {
                 bump(&mut end.counts.injected, 1);
                 outbox.add(skb, outlet, place, None);
             }
-            Err(_) => bump(&mut end.counts.injected_refused, 1),
+            Err(flaw) => {
+                bump(&mut end.counts.injected_refused, 1);
+                end.tap.tell_drop(drops::refused(flaw), 0, 1);
+            }
         }
     }
 

@@ -43,6 +43,7 @@ use crate::round::State;
 use crate::round::TapEnd;
 use crate::stats::bump;
 use crate::stats::Counter;
+use crate::stats::End;
 use crate::sys::chardev::PollRequest;
 use crate::sys::netdev::synchronize;
 use crate::sys::server::HasServer;
@@ -59,6 +60,8 @@ use crate::sys::task::breathe;
 use crate::sys::task::BottomHalvesOff;
 use crate::tap::Gate;
 use crate::tap::Tap;
+use crate::uapi::event::Event;
+use crate::uapi::event::CAUSE_UNDELIVERED;
 use crate::uapi::ring::Word;
 use crate::uapi::stats::SessionStats;
 use crate::uapi::tap::TAPS_MAX;
@@ -226,6 +229,7 @@ impl Serving {
     /// meanwhile queue up behind and are taken back too, until there is none; in that moment the gate
     /// turns. Inside [`Serving::pause`].
     pub(crate) fn let_go(&self, place: usize, tap: &Tap, gate: Gate) {
+        let (mut passed, mut dropped) = (0u64, 0u64);
         let account = |work: &dyn Fn(&mut TapEnd)| {
             self.with(|state| {
                 if let Some(Some(end)) = state.taps.get_mut(place) {
@@ -241,18 +245,28 @@ impl Serving {
                 end.ended_all(packets, truesize, fate);
                 bump(&mut end.counts.aged, packets);
             });
+            match fate {
+                End::Reinjected => bump(&mut passed, packets),
+                _ => bump(&mut dropped, packets),
+            }
             let undelivered = haul.follow(tap, fate);
             account(&|end| bump(&mut end.counts.undelivered, undelivered));
+            if undelivered > 0 {
+                tap.tell_drop(CAUSE_UNDELIVERED, 0, undelivered);
+            }
             let closed = self.with(|state| {
                 let end = state.taps.get(place).and_then(Option::as_ref);
                 end.is_none_or(|end| tap.close_when(end.counts.ends.all(), gate, || ()))
             });
             if closed {
-                return;
+                break;
             }
         }
         // A flood that does not let up: the last may be overtaken.
         self.with(|_| tap.close(gate));
+        if gate == Gate::Stalled {
+            tap.tell_stalled(passed, dropped);
+        }
     }
 
     /// Takes from a ring what it holds now, and no more, should the program go on.
@@ -281,6 +295,7 @@ impl Serving {
             let mut state = self.state.lock();
             if let Some(Some(end)) = state.taps.get_mut(place) {
                 bump(&mut end.counts.undelivered, 1);
+                end.tap.tell_drop(CAUSE_UNDELIVERED, 0, 1);
             }
         });
     }
@@ -423,6 +438,13 @@ impl Serving {
                 events
             }
         })
+    }
+
+    /// Fills in whose session it is.
+    pub(crate) fn describe(&self, event: &mut Event) {
+        event.session = self.id;
+        event.pid = self.pid;
+        event.comm = self.comm;
     }
 
     /// The record of the session.

@@ -14,6 +14,8 @@ use kernel::sync::Arc;
 use kernel::sync::Mutex;
 
 use crate::detour::Inlet;
+use crate::drops::Drops;
+use crate::events::Listener;
 use crate::group::Asked;
 use crate::group::Membership;
 use crate::intake::Common;
@@ -40,6 +42,8 @@ use crate::tap::Options;
 use crate::tap::Policies;
 use crate::tap::Tap;
 use crate::tapfile::TapFile;
+use crate::uapi::event::EventKind;
+use crate::uapi::event::CAUSE_NONE;
 use crate::uapi::ioctl;
 use crate::uapi::layout::RingMap;
 use crate::uapi::mbuf::DATA_OFFSET;
@@ -108,6 +112,9 @@ pub(crate) struct Session {
     windows: Mutex<Windows>,
     #[pin]
     running: Mutex<Option<Running<Serving>>>,
+    /// Set once, under `control`; whoever polls is on its queue, so it stays.
+    #[pin]
+    listener: Mutex<Option<Arc<Listener>>>,
 }
 
 impl Session {
@@ -123,32 +130,64 @@ impl Session {
             registry.add_session(|id| Serving::new(id, current_pid(), current_comm(), alpha))?;
         let running = Running::start(Arc::clone(&serving));
         let id = serving.id;
-        Arc::pin_init(
+        let session = Arc::pin_init(
             pin_init!(Self {
                 registry: Arc::clone(registry),
                 serving,
                 control <- new_mutex!(None, "nettap_control"),
                 windows <- new_mutex!(Windows { region: None, rings }, "nettap_windows"),
                 running <- new_mutex!(Some(running), "nettap_running"),
+                listener <- new_mutex!(None, "nettap_listener"),
             }),
             GFP_KERNEL,
         )
-        .inspect_err(|_| registry.remove_session(id))
+        .inspect_err(|_| registry.remove_session(id))?;
+        session.tell(EventKind::SessionOpen, None);
+        Ok(session)
+    }
+
+    /// Tells an event of this session.
+    fn tell(&self, kind: EventKind, cause: Option<Cause>) {
+        self.registry.events.tell(kind, |event| {
+            self.serving.describe(event);
+            event.cause = cause.map_or(CAUSE_NONE, Cause::raw);
+        });
+    }
+
+    /// Makes the session a listener.
+    pub(crate) fn listen(&self, kinds: u64, record_size: usize) -> Result {
+        let control = self.control.lock();
+        let mut listener = self.listener.lock();
+        if control.is_some() || listener.is_some() {
+            return Err(EBUSY);
+        }
+        *listener = Some(self.registry.events.listen(kinds, record_size)?);
+        Ok(())
+    }
+
+    /// What it listens with, if it does.
+    pub(crate) fn listener(&self) -> Option<Arc<Listener>> {
+        self.listener.lock().clone()
     }
 
     /// The last descriptor and the last mapping are gone.
     pub(crate) fn close(&self) {
-        let _ = self.unmap();
+        let cause = Cause::of_closing();
+        let _ = self.unmap(cause);
+        if let Some(listener) = self.listener() {
+            self.registry.events.leave(&listener);
+        }
         // Ends the server, whose owner holds the state.
         let running = self.running.lock().take();
         drop(running);
         self.registry.remove_session(self.serving.id);
+        self.tell(EventKind::SessionClose, Some(cause));
     }
 
     /// `mbuf_map`.
     pub(crate) fn map(&self, group: Option<&Asked>, ask: &mut ioctl::Map) -> Result {
         let mut control = self.control.lock();
-        if control.is_some() {
+        if control.is_some() || self.listener().is_some() {
             return Err(EBUSY);
         }
         if ask.prealloc > RING_MAX {
@@ -204,16 +243,17 @@ impl Session {
         }
         drop(windows);
         *control = Some(membership);
+        self.tell(EventKind::Map, None);
         Ok(())
     }
 
-    /// `mbuf_unmap`.
-    pub(crate) fn unmap(&self) -> Result {
+    /// `mbuf_unmap`, or the end of the session.
+    pub(crate) fn unmap(&self, cause: Cause) -> Result {
         let mut control = self.control.lock();
         let membership = control.take().ok_or(ENXIO)?;
         {
             let rtnl = Rtnl::lock();
-            self.registry.end_taps_of(self.serving.id, &rtnl);
+            self.registry.end_taps_of(self.serving.id, cause, &rtnl);
         }
         let mut windows = self.windows.lock();
         windows.region = None;
@@ -224,7 +264,15 @@ impl Session {
         // The lock's drop must not free pages: that may sleep.
         let supply = self.serving.with(|state| state.supply.take());
         drop(supply);
-        reclaim::take_back_allocated(membership.region(), self.serving.id);
+        let mbufs = reclaim::take_back_allocated(membership.region(), self.serving.id);
+        if mbufs > 0 {
+            self.registry.events.tell(EventKind::Reclaim, |event| {
+                self.serving.describe(event);
+                event.cause = cause.raw();
+                event.count = mbufs;
+            });
+        }
+        self.tell(EventKind::Unmap, Some(cause));
         Ok(())
     }
 
@@ -257,6 +305,7 @@ impl Session {
             id,
             session: self.serving.id,
             pid: self.serving.pid,
+            comm: self.serving.comm,
             ifindex: device.ifindex(),
             netns: device.namespace_inode(&rtnl),
             ifname: device.name(),
@@ -268,8 +317,11 @@ impl Session {
         let region = Arc::clone(membership.region());
         let group = region.group();
         let (intake, is_new) = self.registry.intake(&device, group, common, &rtnl)?;
+        let drops = Drops::new(Arc::clone(&self.registry.events));
         let flows = intake.flows();
-        let tap = Tap::new(label, options, policies, flows, region, detour, revert);
+        let tap = Tap::new(
+            label, options, policies, flows, region, detour, revert, drops,
+        );
         let tap = Arc::pin_init(tap, GFP_KERNEL)?;
         let inlet = Inlet {
             tap: Arc::clone(&tap),

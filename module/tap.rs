@@ -15,6 +15,7 @@ use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use kernel::sync::SpinLock;
 
+use crate::drops::Drops;
 use crate::flows::Flows;
 use crate::flows::Out;
 use crate::flows::NO_FLOW;
@@ -28,6 +29,8 @@ use crate::stats::MissCounts;
 use crate::sys::task::now;
 use crate::sys::task::ticks;
 use crate::sys::word::SharedWord;
+use crate::uapi::event::Event;
+use crate::uapi::event::EventKind;
 use crate::uapi::ring::Look;
 use crate::uapi::ring::PrivateProducer;
 use crate::uapi::ring::Word;
@@ -132,6 +135,7 @@ pub(crate) struct Label {
     pub(crate) id: u32,
     pub(crate) session: u32,
     pub(crate) pid: u32,
+    pub(crate) comm: [u8; 16],
     pub(crate) ifindex: u32,
     pub(crate) netns: u32,
     pub(crate) ifname: [u8; IFNAME_MAX],
@@ -140,8 +144,10 @@ pub(crate) struct Label {
 /// The way up, under the tap's lock.
 struct Up {
     gate: Gate,
-    /// Since it stalled: where the program was in its ring, and when it is tried again in any case.
+    /// Since it stalled: where the program was in its ring, what had passed by before, and when it is
+    /// tried again in any case.
     stalled_at: u32,
+    stalled_passed: u64,
     retry_at: u64,
     fail_opens: u64,
     producer: PrivateProducer<SharedWord>,
@@ -193,6 +199,7 @@ pub(crate) struct Tap {
     pub(crate) dropped: MissCounts,
     pub(crate) cut_off: Counter,
     pub(crate) passed_stalled: Counter,
+    drops: Drops,
 }
 
 impl Tap {
@@ -205,6 +212,7 @@ impl Tap {
         region: Arc<Region>,
         detour: RingPages,
         revert: RingPages,
+        drops: Drops,
     ) -> impl PinInit<Self> {
         pin_init!(Self {
             label,
@@ -218,6 +226,7 @@ impl Tap {
                 Up {
                     gate: Gate::Waiting,
                     stalled_at: 0,
+                    stalled_passed: 0,
                     retry_at: 0,
                     fail_opens: 0,
                     producer: PrivateProducer::new(),
@@ -234,7 +243,49 @@ impl Tap {
             dropped: MissCounts::new(),
             cut_off: Counter::new(),
             passed_stalled: Counter::new(),
+            drops,
         })
+    }
+
+    /// Fills in which tap it is.
+    pub(crate) fn describe(&self, event: &mut Event) {
+        let label = &self.label;
+        event.tap = label.id;
+        event.session = label.session;
+        event.pid = label.pid;
+        event.comm = label.comm;
+        event.ifindex = label.ifindex;
+        event.netns = label.netns;
+        event.ifname = label.ifname;
+        event.mode = self.options.mode.raw();
+    }
+
+    /// Tells listeners of packets that went on without the program, or were dropped, for a cause that
+    /// `drops` knows. From any context.
+    pub(crate) fn tell_drop(&self, cause: u32, passed: u64, dropped: u64) {
+        self.drops
+            .note(cause, passed, dropped, |event| self.describe(event));
+    }
+
+    /// Tells listeners that packets pass from here on, and what became of those that were held.
+    pub(crate) fn tell_stalled(&self, passed: u64, dropped: u64) {
+        self.drops.events().tell(EventKind::FailOpen, |event| {
+            self.describe(event);
+            event.passed = passed;
+            event.dropped = dropped;
+        });
+    }
+
+    fn tell_recovered(&self, passed: u64) {
+        self.drops.events().tell(EventKind::FailOpenEnd, |event| {
+            self.describe(event);
+            event.passed = passed;
+        });
+    }
+
+    /// Tells listeners what has been held back, as far as it may be told now, or all of it.
+    pub(crate) fn tell_drops_held_back(&self, all: bool) {
+        self.drops.catch_up(all, |event| self.describe(event));
     }
 
     /// Books a cell for a packet that holds `truesize` bytes of memory and counts it as detoured. The
@@ -324,6 +375,10 @@ impl Tap {
             let lives = up.stalled_at != position.load() || self.life.load(Relaxed);
             if up.producer.room(size, position) == size && (lives || now() >= up.retry_at) {
                 self.turn(&mut up, Gate::Open);
+                let before = up.stalled_passed;
+                drop(up);
+                self.tell_recovered(self.passed_stalled.get().wrapping_sub(before));
+                return true;
             }
         }
         up.gate == Gate::Open
@@ -373,6 +428,7 @@ impl Tap {
     fn turn(&self, up: &mut Up, gate: Gate) {
         if gate == Gate::Stalled && up.gate != gate {
             bump(&mut up.fail_opens, 1);
+            up.stalled_passed = self.passed_stalled.get();
             up.stalled_at = self.detour.program_position().load();
             let age = self.policies.max_age().unwrap_or(0);
             up.retry_at = now().wrapping_add(age.saturating_mul(RETRY).max(ticks(RETRY_MIN_US)));

@@ -16,23 +16,25 @@ cd "$(dirname "$0")/.."
 LEVELS='
 	stats:
 	rings:
+	events:
+	drops:     stats events
 	flows:
 	region:    stats
 	group:     region
-	tap:       stats rings flows region
+	tap:       stats events drops rings flows region
 	watch:     tap
 	revert:    stats region tap
 	supply:    region rings
 	outbox:    flows revert
 	haul:      stats flows region tap revert
-	round:     stats region rings tap watch revert supply outbox
+	round:     stats drops region rings tap watch revert supply outbox
 	serve:     stats tap outbox haul round
 	detour:    stats region tap serve
-	intake:    stats flows tap revert serve detour
+	intake:    stats drops flows tap revert serve detour
 	reclaim:   stats region tap haul round serve detour intake
-	registry:  stats region group tap serve intake reclaim
+	registry:  stats events region group tap serve intake reclaim
 	tapfile:   serve reclaim registry
-	session:   stats region group rings tap supply round serve detour intake reclaim registry tapfile
+	session:   stats events drops region group rings tap supply round serve detour intake reclaim registry tapfile
 	control:   stats region group rings tap intake reclaim registry tapfile session
 	device:    registry session control
 '

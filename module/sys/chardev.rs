@@ -14,11 +14,13 @@ use kernel::bindings;
 use kernel::error::from_err_ptr;
 use kernel::error::from_result;
 use kernel::error::to_result;
+use kernel::ffi::c_char;
 use kernel::ffi::c_int;
 use kernel::ffi::c_long;
 use kernel::ffi::c_uint;
 use kernel::ffi::c_ulong;
 use kernel::fs::file::flags::O_CLOEXEC;
+use kernel::fs::file::flags::O_NONBLOCK;
 use kernel::fs::file::FileDescriptorReservation;
 use kernel::fs::File;
 use kernel::prelude::*;
@@ -48,6 +50,11 @@ pub(crate) trait FileOps: Send + Sync + Sized + 'static {
     /// A request.
     fn ioctl(_this: &Arc<Self>, _request: &Request) -> Result {
         Err(ENOTTY)
+    }
+
+    /// A `read`; how many bytes it has written.
+    fn read(&self, _request: &ReadRequest) -> Result<usize> {
+        Err(EINVAL)
     }
 
     /// A mapping. The caller holds the address space's lock: nothing may be taken here under which
@@ -90,6 +97,7 @@ impl<T: FileOps> FileKind<T> {
         operations.compat_ioctl = Some(ioctl::<T>);
         operations.mmap = Some(mmap::<T>);
         operations.poll = Some(poll::<T>);
+        operations.read = Some(read::<T>);
         Self {
             operations,
             content: PhantomData,
@@ -238,6 +246,40 @@ pub(crate) fn write_user<S: IntoBytes + Immutable>(
     Ok(())
 }
 
+/// A `read` call in progress.
+pub(crate) struct ReadRequest {
+    address: usize,
+    room: usize,
+    nonblocking: bool,
+}
+
+impl ReadRequest {
+    /// Bytes that the program has room for.
+    pub(crate) fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Whether the call must not wait.
+    pub(crate) fn is_nonblocking(&self) -> bool {
+        self.nonblocking
+    }
+
+    /// Writes `size` bytes of a structure behind the first `at`: what the structure lacks is zero.
+    pub(crate) fn write<S: IntoBytes + Immutable>(
+        &self,
+        at: usize,
+        value: &S,
+        size: usize,
+    ) -> Result {
+        let end = at.checked_add(size).ok_or(EINVAL)?;
+        if end > self.room {
+            return Err(EINVAL);
+        }
+        let address = self.address.checked_add(at).ok_or(EFAULT)?;
+        write_user(address, value, size)
+    }
+}
+
 /// The area of an `mmap` call in progress.
 pub(crate) struct Vma<'a>(NonNull<bindings::vm_area_struct>, PhantomData<&'a ()>);
 
@@ -367,6 +409,31 @@ unsafe extern "C" fn mmap<T: FileOps>(
         return EINVAL.to_errno();
     };
     from_result(|| this.mmap(&Vma(vma, PhantomData)).map(|()| 0))
+}
+
+/// # Safety
+///
+/// The kernel calls it with a file of kind `T` that it holds and a program's address.
+unsafe extern "C" fn read<T: FileOps>(
+    file: *mut bindings::file,
+    to: *mut c_char,
+    room: usize,
+    _position: *mut bindings::loff_t,
+) -> isize {
+    // SAFETY: The kernel holds the file during the call.
+    let this = unsafe { content::<T>(file) };
+    // SAFETY: As above. Another thread may change the flags meanwhile.
+    let flags = unsafe { core::ptr::addr_of!((*file).f_flags).read_volatile() };
+    let request = ReadRequest {
+        address: to as usize,
+        room,
+        nonblocking: flags & O_NONBLOCK != 0,
+    };
+    match this.read(&request) {
+        // A `read` is never longer than MAX_RW_COUNT (fs/read_write.c, vfs_read()).
+        Ok(written) => written as isize,
+        Err(e) => e.to_errno() as isize,
+    }
 }
 
 /// # Safety

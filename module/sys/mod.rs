@@ -7,7 +7,7 @@
 //!
 //! | file      | from C                                        | because the kernel crate has          |
 //! | --------- | --------------------------------------------- | ------------------------------------- |
-//! | `chardev` | `file_operations` with owner and poll, anonymous inodes | `MiscDevice` without owner (7.2) and poll |
+//! | `chardev` | `file_operations` with owner, poll and read, anonymous inodes | `MiscDevice` without owner (7.2) and poll |
 //! | `hook`    | netfilter's netdev ingress and egress         | nothing                               |
 //! | `netdev`  | interfaces, namespaces, RTNL, notifier        | nothing                               |
 //! | `pages`   | page arrays mapped into kernel and program    | one page at a time                    |
@@ -16,6 +16,7 @@
 //! | `skb`     | packets                                       | nothing                               |
 //! | `sleepers` | wait queues with a deadline                  | `CondVar`, which sleeps on a lock     |
 //! | `task`    | who calls, locked memory, bottom halves       | no `_bh` guards, no memlock account, no users' groups |
+//! | `time`    | clocks, work for later, the log's rate        | no work that can be taken back        |
 //! | `word`    | the ring's words over the kernel's atomics    | (a bridge to uapi)                    |
 //!
 //! The C side is `shim_*.c`; bindgen reads `shim.h` and nothing else. The names that are not generated
@@ -32,6 +33,7 @@ pub(crate) mod server;
 pub(crate) mod skb;
 pub(crate) mod sleepers;
 pub(crate) mod task;
+pub(crate) mod time;
 pub(crate) mod word;
 
 /// What bindgen makes of `shim.h`.

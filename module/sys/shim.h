@@ -20,6 +20,7 @@ struct file_operations;
 struct nf_hook_state;
 struct nettap_server;
 struct nettap_sleepers;
+struct nettap_later;
 struct nettap_hook;
 
 /* ---- packets ---- */
@@ -146,6 +147,19 @@ int nettap_sleepers_wait(struct nettap_sleepers *sleepers, nettap_condition_fn c
 void nettap_sleepers_poll_wait(struct nettap_sleepers *sleepers, struct file *file,
 			       struct poll_table_struct *table);
 
+/* ---- clocks, work for later, the log ---- */
+
+u64 nettap_realtime_ns(void);
+u64 nettap_monotonic_ns(void);
+bool nettap_may_log(void);
+
+typedef void (*nettap_later_fn)(void *owner);
+struct nettap_later *nettap_later_new(void);
+void nettap_later_start(struct nettap_later *later, nettap_later_fn fn, void *owner);
+void nettap_later_stop(struct nettap_later *later);
+void nettap_later_ask(struct nettap_later *later, u64 ns);
+void nettap_later_free(struct nettap_later *later);
+
 /* ---- memory, files, contexts ---- */
 
 struct nettap_pin {
@@ -173,6 +187,7 @@ void nettap_bh_disable(void);
 void nettap_bh_enable(void);
 void nettap_cond_resched(void);
 u32 nettap_current_tgid(void);
+bool nettap_current_exits(void);
 void nettap_current_comm(char *to);
 void nettap_current_ids(u32 *user, u32 *group);
 bool nettap_current_in_group(u32 group);

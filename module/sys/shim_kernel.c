@@ -112,6 +112,11 @@ u32 nettap_current_tgid(void)
 	return task_tgid_nr(current);
 }
 
+bool nettap_current_exits(void)
+{
+	return current->flags & PF_EXITING;
+}
+
 void nettap_current_comm(char *to)
 {
 	strscpy(to, current->comm, TASK_COMM_LEN);

@@ -23,6 +23,12 @@ pub(crate) fn current_comm() -> [u8; 16] {
     comm
 }
 
+/// Whether the caller is a process that ends, and closes what it had.
+pub(crate) fn current_exits() -> bool {
+    // SAFETY: Takes no argument; `current` always exists in process context.
+    unsafe { ffi::nettap_current_exits() }
+}
+
 /// Whether the caller has `CAP_NET_ADMIN` over the whole machine.
 pub(crate) fn may_administer() -> bool {
     // SAFETY: Takes no argument; asks about `current`.

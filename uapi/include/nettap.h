@@ -21,14 +21,29 @@
 #define NETTAP_ABI_VERSION 1
 
 /**
+ * Feature bit: sessions can share a tap.
+ */
+#define NETTAP_FEATURE_FANOUT 1
+
+/**
  * Feature bit: named groups, with regions of their own.
  */
 #define NETTAP_FEATURE_GROUPS (1 << 1)
 
 /**
+ * Feature bit: policies can be changed while a tap is open; `max_age` and `no_consumer`.
+ */
+#define NETTAP_FEATURE_POLICIES (1 << 2)
+
+/**
+ * Feature bit: a session can listen to events, see `ioctl::Monitor`.
+ */
+#define NETTAP_FEATURE_EVENTS (1 << 4)
+
+/**
  * Feature bits of this version; see `ioctl::Info::features`.
  */
-#define NETTAP_FEATURES NETTAP_FEATURE_GROUPS
+#define NETTAP_FEATURES (((NETTAP_FEATURE_FANOUT | NETTAP_FEATURE_GROUPS) | NETTAP_FEATURE_POLICIES) | NETTAP_FEATURE_EVENTS)
 
 /**
  * Events that a listener's queue holds.

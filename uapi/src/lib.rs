@@ -44,8 +44,14 @@ pub mod tap;
 /// Version of the ABI that these files describe.
 pub const ABI_VERSION: u32 = 1;
 
+/// Feature bit: sessions can share a tap.
+pub const FEATURE_FANOUT: u64 = 1;
 /// Feature bit: named groups, with regions of their own.
 pub const FEATURE_GROUPS: u64 = 1 << 1;
+/// Feature bit: policies can be changed while a tap is open; `max_age` and `no_consumer`.
+pub const FEATURE_POLICIES: u64 = 1 << 2;
+/// Feature bit: a session can listen to events, see [`ioctl::Monitor`].
+pub const FEATURE_EVENTS: u64 = 1 << 4;
 
 /// Feature bits of this version; see [`ioctl::Info::features`].
-pub const FEATURES: u64 = FEATURE_GROUPS;
+pub const FEATURES: u64 = FEATURE_FANOUT | FEATURE_GROUPS | FEATURE_POLICIES | FEATURE_EVENTS;

@@ -94,7 +94,7 @@ fn requests() {
 
 fn constants() {
     use nettap_uapi as root;
-    constants!("NETTAP_", root: ABI_VERSION FEATURES);
+    constants!("NETTAP_", root: ABI_VERSION FEATURE_EVENTS FEATURES);
     constants!("NETTAP_", ioctl: MAGIC QUERY_REGION QUERY_SESSIONS QUERY_TAPS
         QUERY_ENDED SET_ON_FULL SET_ON_EXIT SET_NO_CONSUMER SET_SNAPLEN SET_MAX_BYTES SET_MAX_AGE
         SET_FILTER);
