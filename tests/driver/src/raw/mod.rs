@@ -5,6 +5,7 @@
 
 mod calls;
 mod ending;
+mod events;
 mod groups;
 mod hostile;
 mod lengths;
@@ -53,6 +54,8 @@ pub(crate) enum Suite {
     Waiting(Peer),
     /// Which modes stand beside which.
     Modes(Peer),
+    /// Events: listeners, their queues, and what they are told.
+    Events(Peer),
     /// A session and its fork.
     Fork(Peer),
     /// What a program gave back just before its tap ended.
@@ -79,6 +82,7 @@ impl Suite {
             Self::Supply => supply::run(),
             Self::Waiting(peer) => waiting::run(&peer),
             Self::Modes(peer) => modes::run(&peer),
+            Self::Events(peer) => events::run(&peer),
             Self::Fork(peer) => ending::fork(&peer),
             Self::LastWords(peer) => ending::last_words(&peer),
             Self::Hostile(peer) => hostile::run(&peer),
