@@ -100,6 +100,9 @@ fn advice(request: &str, errno: Errno) -> Option<&'static str> {
         ("open", Errno::ENOENT | Errno::ENXIO | Errno::ENODEV) => {
             "load the module: insmod nettap.ko"
         }
+        ("monitor", Errno::EPERM) => "run as root, or with CAP_NET_ADMIN over the machine",
+        ("monitor", Errno::ENOSPC) => "too many programs listen already",
+        ("monitor", Errno::ENOTTY) => "the module knows no events: load a newer nettap.ko",
         ("open", Errno::EACCES) => "run as root, or give the device to a group of yours (chgrp) and CAP_NET_ADMIN to the program",
         ("mbuf_map", Errno::EACCES) => {
             "the group does not let this user in: see `tapctl group list`"

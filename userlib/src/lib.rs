@@ -51,6 +51,7 @@ mod mbuf;
 mod meta;
 #[cfg(test)]
 mod mock;
+mod monitor;
 mod session;
 mod sys;
 mod tap;
@@ -61,7 +62,9 @@ mod wait;
 pub use error::{Error, Rejected, Result};
 pub use mbuf::Mbuf;
 pub use meta::{Csum, Direction, Meta, Segmentation, Segments, Vlan};
+pub use monitor::Monitor;
 pub use nettap_uapi as uapi;
+pub use nettap_uapi::event::{Event, EventKind};
 pub use nettap_uapi::stats::{Refused, RegionStats, SessionStats, TapStats};
 pub use nettap_uapi::tap::{Access, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull};
 pub use session::{Info, Session, SessionBuilder, DEVICE};

@@ -11,7 +11,9 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -85,23 +87,9 @@ mod raw {
         untap: UNTAP, ioctl::Untap;
         set: SET, ioctl::Set;
         query: QUERY, ioctl::Query;
+        monitor: MONITOR, ioctl::Monitor;
     }
     nix::ioctl_none_bad!(unmap, super::request_unmap());
-}
-
-impl Device {
-    /// Opens the device; one open is one session.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(|error| {
-                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-                Error::request("open", &path.display().to_string(), errno)
-            })?;
-        Ok(Self { file })
-    }
 }
 
 /// One request with its structure, by name.
@@ -112,6 +100,47 @@ macro_rules! ask {
         unsafe { raw::$raw($self.file.as_raw_fd(), $arg) }
             .map_err(|errno| Error::request($name, "", errno))
     };
+}
+
+impl Device {
+    /// Opens the device; one open is one session.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, 0)
+    }
+
+    /// Opens the device for reading without waiting.
+    pub(crate) fn open_nonblocking(path: &Path) -> Result<Self> {
+        Self::open_with(path, nix::libc::O_NONBLOCK)
+    }
+
+    fn open_with(path: &Path, flags: i32) -> Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(flags)
+            .open(path)
+            .map_err(|error| {
+                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+                Error::request("open", &path.display().to_string(), errno)
+            })?;
+        Ok(Self { file })
+    }
+
+    /// Makes this session a listener; a request of listeners only, which no mock needs to answer.
+    pub(crate) fn monitor(&self, arg: &mut ioctl::Monitor) -> Result<()> {
+        ask!(self, "monitor", monitor, arg).map(drop)
+    }
+
+    /// Reads what there is; nothing where reading would wait.
+    pub(crate) fn read(&self, to: &mut [u8]) -> Result<usize> {
+        match (&self.file).read(to) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+            read => read.map_err(|error| {
+                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+                Error::request("read", "", errno)
+            }),
+        }
+    }
 }
 
 impl Kernel for Device {
