@@ -7,10 +7,12 @@
 //! value, and every shell completes both their names and their values from this file.
 
 use crate::programs::{bridge, delay, dump, echo, nat};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use nettap::uapi::mbuf::{MBUF_SIZE_MAX, MBUF_SIZE_MIN};
 use nettap::uapi::tap::{self, Access, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull};
 use std::time::Duration;
+use nettap::EventKind;
 
 /// Administers NetTap: taps, sessions, the region of packet buffers, and the programs that use them.
 #[derive(Debug, Parser)]
@@ -69,6 +71,10 @@ pub(crate) enum Object {
     /// List interfaces
     #[command(subcommand)]
     Dev(Dev),
+    /// Print what happens as it happens, a line for each event
+    ///
+    /// Ends after `--count` events or by a signal. Events before it began are not told.
+    Monitor(Monitor),
     /// Write the packets of interfaces as pcapng: `run dump`
     Dump(dump::Args),
     /// Run one of the programs that come with NetTap
@@ -259,6 +265,17 @@ pub enum Group {
     List,
 }
 
+/// What `monitor` prints.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Monitor {
+    /// Events of these kinds only
+    #[arg(value_name = "KIND", value_parser = event_kind())]
+    pub kinds: Vec<EventKind>,
+    /// End after N events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
 /// Commands on interfaces.
 #[derive(Debug, Subcommand)]
 pub enum Dev {
@@ -437,6 +454,17 @@ fn time(word: &str) -> Result<Duration, String> {
         named.ok_or_else(|| String::from("write us, ms or s behind the number"))?;
     let number: u64 = digits.parse().map_err(|error| format!("{error}"))?;
     Ok(make(number))
+}
+
+/// A kind of event, by the word for it.
+fn event_kind() -> impl TypedValueParser<Value = EventKind> {
+    let words = EventKind::ALL.map(EventKind::name);
+    PossibleValuesParser::new(words).try_map(|word| {
+        let mut kinds = EventKind::ALL.into_iter();
+        kinds
+            .find(|kind| kind.name() == word)
+            .ok_or("there is no such kind of event")
+    })
 }
 
 /// An interface's name: what the kernel's dev_valid_name() accepts.

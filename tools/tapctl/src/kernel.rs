@@ -9,7 +9,7 @@
 use crate::failure::Failure;
 use nettap::admin::{self, Policies};
 use nettap::uapi::stats::{RegionStats, SessionStats, TapStats};
-use nettap::{Error, Info};
+use nettap::{Error, Event, EventKind, Info};
 use nix::errno::Errno;
 
 /// What the library calls opening the device.
@@ -34,7 +34,12 @@ pub trait Kernel {
     fn untap(&self, id: u32) -> Result<(), Failure>;
     /// Changes policies of a tap.
     fn set(&self, id: u32, policies: &Policies) -> Result<(), Failure>;
+    /// Events of these kinds, or of all, as they come.
+    fn events(&self, kinds: &[EventKind]) -> Result<Events, Failure>;
 }
+
+/// Events without an end.
+pub type Events = Box<dyn Iterator<Item = Result<Event, Failure>>>;
 
 /// The module of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,6 +60,11 @@ impl Kernel for Device {
 
     fn taps(&self) -> Result<Vec<TapStats>, Failure> {
         Ok(admin::taps()?)
+    }
+
+    fn events(&self, kinds: &[EventKind]) -> Result<Events, Failure> {
+        let monitor = nettap::Monitor::open(kinds)?;
+        Ok(Box::new(monitor.map(|event| Ok(event?))))
     }
 
     fn untap(&self, id: u32) -> Result<(), Failure> {

@@ -4,7 +4,8 @@
 //!
 //! A [`Record`] says for each of its fields whether people, programs or both see it, so that the two
 //! forms cannot tell different stories. A command prints one document and no more: with `--json` the
-//! output is one JSON object that begins with the number of its schema, failures included.
+//! output is one JSON object that begins with the number of its schema, failures included. Only a
+//! command that does not end by itself prints one for each line.
 
 use crate::failure::Failure;
 use anstyle::{AnsiColor, Style};
@@ -354,6 +355,24 @@ impl<'a> Out<'a> {
             (false, _) => self.text(&format!("{said}\n")),
             (true, Some(brief)) => self.text(&format!("{brief}\n")),
             (true, None) => Ok(()),
+        }
+    }
+
+    /// One of many records that come one after the other: a line each, of words or a JSON object. False:
+    /// the reader has gone.
+    pub fn line(&mut self, key: &str, record: &Record, said: &str) -> Result<bool, Failure> {
+        let line = if self.json {
+            let mut document = Map::new();
+            document.insert(String::from("schema"), json!(SCHEMA));
+            document.insert(String::from(key), record.json());
+            format!("{}\n", Json::Object(document))
+        } else {
+            format!("{said}\n")
+        };
+        let written = self.to.write_all(line.as_bytes());
+        match written.and_then(|()| self.to.flush()) {
+            Ok(()) => Ok(true),
+            Err(error) => closed(error).map(|()| false),
         }
     }
 

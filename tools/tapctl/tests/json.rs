@@ -62,6 +62,20 @@ fn status() {
 }
 
 #[test]
+fn monitor() {
+    let text = printed(&Fake::default(), Form::Json, &["monitor"]);
+    let mut lines = String::new();
+    for line in text.lines() {
+        let document: Value = serde_json::from_str(line).expect("a line is a document");
+        assert_eq!(document["schema"], SCHEMA);
+        lines.push_str(&format!("{:#}\n", document["event"]));
+    }
+    let here = format!("\"netns\": {}", common::here().inode());
+    let lines = lines.replace(&here, "\"netns\": 4026531840");
+    assert_data_eq!(lines, expected("monitor.json").raw());
+}
+
+#[test]
 fn version() {
     let text = printed(&Fake::default(), Form::Json, &["version"]);
     let text = text.replace(env!("CARGO_PKG_VERSION"), "[VERSION]");

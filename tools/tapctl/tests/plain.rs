@@ -83,6 +83,45 @@ warnings
 }
 
 #[test]
+fn events_are_lines() {
+    let text = printed(&Fake::default(), Form::Plain, &["monitor"]);
+    assert_data_eq!(
+        text,
+        str![[r#"
+2026-11-21T19:00:00.001500Z  session-open    session 2, pid 812 (snort)
+2026-11-21T19:00:00.003000Z  tap-open        tap 3 (input, eth0), pid 812 (snort)
+2026-11-21T19:00:00.004500Z  drop            tap 3 (input, eth0), pid 812 (snort): ring, 49 packets sent on, 0 dropped
+2026-11-21T19:00:00.006000Z  reclaim         tap 3 (input, eth0), pid 812 (snort): untap, 20 mbufs, 19 packets sent on, 1 dropped, 7 events before this one lost
+2026-11-21T19:00:00.007500Z  tap-close       tap 3 (input, eth0), pid 812 (snort): untap, by pid 900
+2026-11-21T19:00:00.009000Z  session-close   session 2, pid 812 (snort): exit
+2026-11-21T19:00:00.010500Z  interface-gone  veth1@7: interface-gone, 2 taps, 1 packet dropped
+2026-11-21T19:00:00.012000Z  99              session 2, pid 812 (snort)
+
+"#]]
+    );
+}
+
+#[test]
+fn events_of_some_kinds_and_so_many() {
+    let cases: [(&[&str], &[&str]); 3] = [
+        (
+            &["monitor", "tap-open", "tap-close"],
+            &["tap-open", "tap-close"],
+        ),
+        (&["monitor", "--count", "1"], &["session-open"]),
+        (&["monitor", "drop", "--count", "5"], &["drop"]),
+    ];
+    for (words, kinds) in cases {
+        let text = printed(&Fake::default(), Form::Plain, words);
+        let found: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(1))
+            .collect();
+        assert_eq!(found, kinds, "{words:?}");
+    }
+}
+
+#[test]
 fn del_ends_what_was_named() {
     let cases: [(&[&str], &[u32]); 4] = [
         (&["tap", "del", "5"], &[5]),

@@ -6,6 +6,7 @@ pub mod add;
 pub mod dev;
 pub mod group;
 pub mod man;
+pub mod monitor;
 pub mod region;
 pub mod run;
 pub mod session;
@@ -65,6 +66,7 @@ pub fn dispatch(cli: Cli, context: &mut Context<'_, '_>) -> Result<Verdict, Fail
         Object::Region(args::Region::Show) => region::show(context),
         Object::Group(args::Group::List) => group::list(context),
         Object::Dev(args::Dev::List) => dev::list(context),
+        Object::Monitor(which) => monitor::monitor(context, &which),
         Object::Dump(args) => run::run(context, Run::Dump(args)),
         Object::Run(program) => run::run(context, program),
         Object::Status => status::status(context),

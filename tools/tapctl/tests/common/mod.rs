@@ -5,14 +5,15 @@
 #![allow(dead_code, reason = "no test uses all of it")]
 
 use nettap::admin::Policies;
+use nettap::uapi::event::{CAUSE_EXIT, CAUSE_INTERFACE_GONE, CAUSE_RING, CAUSE_UNTAP};
 use nettap::uapi::stats::{Refused, RegionStats, SessionStats, TapStats};
 use nettap::uapi::tap::{ACCESS_GID, TAP_BYPASS, TAP_INPUT};
-use nettap::Info;
+use nettap::{Event, EventKind, Info};
 use std::cell::RefCell;
 use std::time::Duration;
 use tapctl::cmd::{Context, Verdict};
 use tapctl::failure::Failure;
-use tapctl::kernel::{no_tap, Kernel};
+use tapctl::kernel::{no_tap, Events, Kernel};
 use tapctl::netns::Netns;
 use tapctl::out::Out;
 
@@ -155,6 +156,82 @@ impl Fake {
     }
 }
 
+/// A program that opens a tap, is too slow, is ended and killed, and an interface that goes.
+fn happened() -> Vec<Event> {
+    let begun = 1_795_287_600_000_000_000;
+    let session = Event {
+        session: 2,
+        pid: 812,
+        comm: text("snort"),
+        ..Event::default()
+    };
+    let tap = Event {
+        tap: 3,
+        mode: TAP_INPUT,
+        ifindex: 4,
+        netns: here().inode(),
+        ifname: text("eth0"),
+        ..session
+    };
+    let mut events = vec![
+        Event {
+            kind: EventKind::SessionOpen.raw(),
+            ..session
+        },
+        Event {
+            kind: EventKind::TapOpen.raw(),
+            ..tap
+        },
+        Event {
+            kind: EventKind::Drop.raw(),
+            cause: CAUSE_RING,
+            passed: 49,
+            ..tap
+        },
+        Event {
+            kind: EventKind::Reclaim.raw(),
+            cause: CAUSE_UNTAP,
+            count: 20,
+            passed: 19,
+            dropped: 1,
+            lost: 7,
+            ..tap
+        },
+        Event {
+            kind: EventKind::TapClose.raw(),
+            cause: CAUSE_UNTAP,
+            by: 900,
+            ..tap
+        },
+        Event {
+            kind: EventKind::SessionClose.raw(),
+            cause: CAUSE_EXIT,
+            ..session
+        },
+        Event {
+            kind: EventKind::InterfaceGone.raw(),
+            cause: CAUSE_INTERFACE_GONE,
+            ifindex: 9,
+            netns: ELSEWHERE,
+            ifname: text("veth1"),
+            count: 2,
+            dropped: 1,
+            ..Event::default()
+        },
+        Event {
+            kind: 99,
+            ..session
+        },
+    ];
+    let (mut number, mut time) = (0, begun);
+    for event in &mut events {
+        number += 1 + event.lost;
+        time += 1_500_000;
+        (event.number, event.time) = (number, time);
+    }
+    events
+}
+
 impl Kernel for Fake {
     fn info(&self) -> Result<Info, Failure> {
         Ok(Info {
@@ -179,6 +256,13 @@ impl Kernel for Fake {
 
     fn taps(&self) -> Result<Vec<TapStats>, Failure> {
         Ok(self.taps.clone())
+    }
+
+    fn events(&self, kinds: &[EventKind]) -> Result<Events, Failure> {
+        let kinds = kinds.to_vec();
+        let wanted =
+            move |event: &Event| kinds.is_empty() || kinds.iter().any(|k| k.raw() == event.kind);
+        Ok(Box::new(happened().into_iter().filter(wanted).map(Ok)))
     }
 
     fn untap(&self, id: u32) -> Result<(), Failure> {

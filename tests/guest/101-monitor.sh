@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Objective: `tapctl monitor` prints events as they happen, for people and as JSON lines, of the kinds and the namespace
+# that it was asked for; listeners may be killed at any moment; without privilege nobody listens; packets that went with
+# their interface are in the kernel's log.
+#
+#	client c0 10.1.0.2 ───── b0 10.1.0.1 box (INPUT and OUTPUT taps on b0)
+
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+pair
+
+# watch NAME OPTION…: `tapctl monitor` in the background. It listens once it tells of a session that was opened.
+watch() {
+	start "$1" box tapctl "${@:2}"
+	await "$1 listens" hears "$1"
+}
+# A command that asks for versions opens a session, and that is an event.
+hears() { tapctl version >/dev/null && [[ -s $WORK/$1.log ]]; }
+
+# events NAME FILTER: of a monitor with --json, as jq sees them.
+events() { jq -c ".event | $2" <"$WORK/$1.log"; }
+# one NAME FILTER: there is such an event; it is awaited.
+one() { await "$1 is told: $2" happened "$1" "$2"; }
+happened() { events "$1" "select($2)" | grep . >/dev/null; }
+
+part "the life of a program that is killed while it holds packets"
+watch all --json monitor
+watch plain monitor session-open tap-open tap-close
+tapped relay box ntdrive relay --tap b0:input --tap b0:output --do hold --only 7000
+datagrams client 10.1.0.1:7000 --count 20
+reaches b0 input detoured.in_flight -eq 20
+id=$(tap_id b0 input)
+pid=$(tapctl --json tap list | jq "[.taps[] | select(.id == $id)][0].pid")
+kill_hard relay
+open_taps 0 || fail "a tap outlived its program"
+one all ".kind == \"tap-open\" and .tap == $id and .dev == \"b0\" and .mode == \"input\" and .pid == $pid"
+one all ".kind == \"reclaim\" and .tap == $id and .count == 20 and .passed == 20 and .dropped == 0 and .cause == \"exit\""
+one all ".kind == \"tap-close\" and .tap == $id and .cause == \"exit\" and .by == null"
+one all '.kind == "session-close" and .comm == "ntdrive" and .cause == "exit"'
+await "the same for people" said plain "tap-close .*tap $id (input, b0), pid [0-9]* (ntdrive): exit"
+
+part "who ended a tap by its id"
+tapped relay box ntdrive relay --tap b0:input --until-gone
+id=$(tap_id b0 input)
+tapctl tap del "$id" >/dev/null
+finish relay
+one all ".kind == \"tap-close\" and .tap == $id and .cause == \"untap\" and .by > 0 and .by != .pid"
+
+part "drops by cause add up to the counters"
+tapped relay box ntdrive relay --tap b0:input --ring-cells 16 --do hold --only 7000
+datagrams client 10.1.0.1:7000 --count 300
+reaches b0 input passed.ring -gt 0
+passed=$(count b0 input passed.ring)
+id=$(tap_id b0 input)
+release relay
+stop relay
+one all ".kind == \"tap-close\" and .tap == $id and .cause == \"closed\""
+expect "packets that drop events told" \
+	"$(jq -s "[.[].event | select(.kind == \"drop\" and .tap == $id and .cause == \"ring\") | .passed] | add" <"$WORK/all.log")" \
+	-eq "$passed"
+
+part "an interface that goes with packets held"
+tapped relay box ntdrive relay --tap b0:input --tap b0:output --do hold --only 7000 --until-gone
+datagrams client 10.1.0.1:7000 --count 5
+reaches b0 input detoured.in_flight -eq 5
+ip -n box link del b0
+finish relay
+one all '.kind == "interface-gone" and .dev == "b0" and .count == 2 and .dropped == 5'
+one all '.kind == "tap-close" and .cause == "interface-gone"'
+dmesg | grep -F 'nettap: b0: the interface is gone, and 5 packets that programs held of it' >/dev/null ||
+	fail "the kernel's log does not say so: $(dmesg | tail -n 3)"
+
+part "nothing was lost, and the numbers have no hole"
+expect "events that are lost" "$(jq -s '[.[].event.lost] | add' <"$WORK/all.log")" -eq 0
+jq -se '[.[].event.number] == [range(1; length + 1)]' <"$WORK/all.log" >/dev/null || fail "the numbers have holes"
+
+part "kinds, --count, and the namespace"
+netns elsewhere
+ip -n elsewhere link add d0 type dummy
+ip -n box link add d1 type dummy
+start some box tapctl --netns elsewhere --json monitor tap-open --count 1
+taps_everywhere() {
+	expect "tap on d1" "$(ns box ntdrive raw try-tap d1 input)" = ok
+	expect "tap on d0" "$(ns elsewhere ntdrive raw try-tap d0 input)" = ok
+	has_ended some
+}
+await "it ends after one event" taps_everywhere
+finish some
+expect "kind and interface" "$(events some '[.kind, .dev]')" = '["tap-open","d0"]'
+
+part "killed listeners leave nothing behind, and nobody is disturbed"
+for _ in {1..70}; do
+	start killed box tapctl --json monitor
+	kill_hard killed
+done
+watch last --json monitor
+kill_hard last
+one all '.kind == "session-close" and .comm == "tapctl" and .cause == "exit"'
+kill -TERM "${PIDS[all]}" "${PIDS[plain]}"
+
+part "without privilege nobody listens"
+unprivileged() { setpriv --bounding-set=-net_admin --inh-caps=-net_admin tapctl --json monitor --count 1; }
+expect "errno" "$(unprivileged | jq -r .error.errno)" = EPERM
