@@ -8,6 +8,7 @@ use core::time::Duration;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+use crate::filter;
 use crate::group::Asked;
 use crate::intake::Common;
 use crate::reclaim::Cause;
@@ -169,11 +170,6 @@ fn push(session: &Session, request: &Request) -> Result {
 
 fn tap(session: &Session, request: &Request) -> Result {
     let mut ask: ioctl::Tap = request.read()?;
-    // What this module cannot do yet.
-    let filter = &ask.filter;
-    if u64::from(filter.kind | filter.len_or_fd) | filter.program != 0 {
-        return Err(not_supported());
-    }
     if ask.flags & !TAP_STANDBY != 0 || ask.pad != 0 || ask.reserved != [0; 4] {
         return Err(EINVAL);
     }
@@ -204,7 +200,8 @@ fn tap(session: &Session, request: &Request) -> Result {
     if !device.is_ethernet() {
         return Err(not_supported());
     }
-    let content = session.tap(device, common, options, policies, &mut ask)?;
+    let filter = filter::named(&ask.filter)?;
+    let content = session.tap(device, common, options, policies, filter, &mut ask)?;
     // From here on dropping the file ends the tap; before, nobody but us knows of it.
     let file = match TAPS.anonymous(c"[nettap]", Arc::clone(&content)) {
         Ok(file) => file,
@@ -244,7 +241,8 @@ fn set(session: &Session, request: &Request) -> Result {
         | ioctl::SET_NO_CONSUMER
         | ioctl::SET_SNAPLEN
         | ioctl::SET_MAX_BYTES
-        | ioctl::SET_MAX_AGE;
+        | ioctl::SET_MAX_AGE
+        | ioctl::SET_FILTER;
     if ask.what & !known != 0 || ask.reserved != [0; 4] {
         return Err(EINVAL);
     }
@@ -253,8 +251,12 @@ fn set(session: &Session, request: &Request) -> Result {
         snaplen: asked(ioctl::SET_SNAPLEN).then_some(snaplen(ask.snaplen)),
         max_bytes: asked(ioctl::SET_MAX_BYTES).then_some(max_bytes(ask.max_bytes)),
         max_age_us: asked(ioctl::SET_MAX_AGE).then_some(ask.max_age_us),
+        what: ask.what,
         ..Change::default()
     };
+    if asked(ioctl::SET_FILTER) {
+        change.filter = Some(filter::named(&ask.filter)?);
+    }
     if asked(ioctl::SET_ON_FULL) {
         change.on_full = Some(OnFull::from_raw(ask.on_full).ok_or(EINVAL)?);
     }
@@ -265,7 +267,7 @@ fn set(session: &Session, request: &Request) -> Result {
         change.no_consumer = Some(NoConsumer::from_raw(ask.no_consumer).ok_or(EINVAL)?);
     }
     let rtnl = Rtnl::lock();
-    session.registry.set(ask.id, &change, &rtnl)
+    session.registry.set(ask.id, change, &rtnl)
 }
 
 fn untap(session: &Session, request: &Request) -> Result {

@@ -8,6 +8,7 @@
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+use crate::filter::Admit;
 use crate::region::Chain;
 use crate::serve::Serving;
 use crate::stats::Miss;
@@ -33,8 +34,8 @@ pub(crate) struct Missed {
     pub(crate) miss: Option<Miss>,
 }
 
-/// Gives a packet of a flow to a tap.
-pub(crate) fn detour(tap: &Tap, skb: Skb, way: Way, flow: u32) -> Result<(), Missed> {
+/// Gives a packet of a flow to a tap, `snap` bytes of it at most.
+pub(crate) fn detour(tap: &Tap, skb: Skb, way: Way, flow: u32, snap: u32) -> Result<(), Missed> {
     let miss = |skb, miss| Missed {
         skb: Some(skb),
         miss: Some(miss),
@@ -44,7 +45,7 @@ pub(crate) fn detour(tap: &Tap, skb: Skb, way: Way, flow: u32) -> Result<(), Mis
         return Err(miss(skb, Miss::Other));
     }
     let capacity = tap.region.capacity();
-    let wanted = seen.wire_len().min(tap.policies.snaplen());
+    let wanted = seen.wire_len().min(tap.policies.snaplen()).min(snap);
     let count = tap.region.mbufs_for(wanted).clamp(1, CHAIN_MAX);
     let Some(chain) = tap.region.take(count) else {
         return Err(miss(skb, Miss::Mbufs));

@@ -23,6 +23,9 @@ use crate::detour::detour;
 use crate::detour::Inlet;
 use crate::detour::Missed;
 use crate::drops;
+use crate::filter::Admit;
+use crate::filter::Filter;
+use crate::filter::Named;
 use crate::flows::Flows;
 use crate::flows::NO_FLOW;
 use crate::revert::way_of;
@@ -82,6 +85,7 @@ pub(crate) struct Intake {
     /// The other list, empty: to be filled and published next.
     #[pin]
     spare: Mutex<Option<KBox<Members>>>,
+    filter: Filter,
     flows: Option<Arc<Flows>>,
     /// Who is asked first among equals.
     turn: Atomic<u32>,
@@ -97,7 +101,7 @@ enum Offer {
 
 impl Intake {
     /// An intake without members.
-    pub(crate) fn new(common: Common) -> Result<Arc<Self>> {
+    pub(crate) fn new(common: Common, filter: Option<KBox<Named>>) -> Result<Arc<Self>> {
         let flows = match common.fanout {
             Fanout::Flow => Some(Arc::new(Flows::new()?, GFP_KERNEL)?),
             Fanout::None | Fanout::Any => None,
@@ -113,6 +117,7 @@ impl Intake {
                 on_full: Atomic::new(common.on_full as u32),
                 no_consumer: Atomic::new(common.no_consumer as u32),
                 members,
+                filter: Filter::new(filter),
                 spare <- new_mutex!(Some(spare), "nettap_members"),
                 flows,
                 turn: Atomic::new(0),
@@ -131,6 +136,11 @@ impl Intake {
             on_full: self.on_full(),
             no_consumer: self.no_consumer(),
         }
+    }
+
+    /// Whether its filter is this one.
+    pub(crate) fn has_filter(&self, filter: Option<&Named>) -> bool {
+        self.filter.is(filter)
     }
 
     fn on_full(&self) -> OnFull {
@@ -215,14 +225,15 @@ impl Intake {
         to.no_consumer = self.no_consumer() as u32;
         to.fanout = self.fanout as u32;
         to.gso = self.gso as u32;
+        to.filter = self.filter.kind();
     }
 }
 
 /// The way in. Bottom halves are off.
 impl Intake {
     /// One packet, or one piece of one.
-    fn one(&self, members: &[Arc<Inlet>], skb: Skb, way: Way) -> Verdict {
-        let missed = match self.offer(members, skb, way) {
+    fn one(&self, members: &[Arc<Inlet>], skb: Skb, way: Way, snap: u32) -> Verdict {
+        let missed = match self.offer(members, skb, way, snap) {
             Offer::Taken => return Verdict::Stolen,
             Offer::Missed(missed, by) => (missed, by),
         };
@@ -230,14 +241,14 @@ impl Intake {
     }
 
     /// Gives a packet to a tap whose gate is open; the gate may close meanwhile, then to another.
-    fn offer(&self, members: &[Arc<Inlet>], skb: Skb, way: Way) -> Offer {
+    fn offer(&self, members: &[Arc<Inlet>], skb: Skb, way: Way, snap: u32) -> Offer {
         let mut skb = skb;
         // Each turn one gate more has been seen to close.
         for _ in 0..=members.len() {
             let Some((inlet, flow)) = self.choose(members, &skb) else {
                 break;
             };
-            match detour(&inlet.tap, skb, way, flow) {
+            match detour(&inlet.tap, skb, way, flow, snap) {
                 Ok(()) => {
                     inlet.serving.kick();
                     return Offer::Taken;
@@ -331,7 +342,7 @@ impl Intake {
     }
 
     /// Each piece is a packet of its own: those that find no room go their way by themselves.
-    fn segments(&self, members: &[Arc<Inlet>], skb: Skb, way: Way) -> Verdict {
+    fn segments(&self, members: &[Arc<Inlet>], skb: Skb, way: Way, snap: u32) -> Verdict {
         let segments = match skb.segment(way) {
             Ok(segments) => segments,
             Err(skb) => {
@@ -343,7 +354,7 @@ impl Intake {
             }
         };
         for segment in segments {
-            if let Verdict::Pass(skb) = self.one(members, segment, way) {
+            if let Verdict::Pass(skb) = self.one(members, segment, way, snap) {
                 match way {
                     Way::Received => skb.deliver_input(),
                     Way::Sent => skb.deliver_output(),
@@ -358,6 +369,16 @@ impl OnPacket for Intake {
     fn on_packet(&self, skb: Skb, way: Way) -> Verdict {
         let reading = rcu::read_lock();
         let members = self.list(&reading);
+        // First of all: what the filter does not want, a bypass tap does not cut off either.
+        let snap = match self.filter.admits(&skb, way) {
+            Admit::Take(bytes) => bytes,
+            Admit::Pass => {
+                if let Some(first) = members.first() {
+                    first.tap.passed_filter.add(1);
+                }
+                return Verdict::Pass(skb);
+            }
+        };
         if self.mode == Mode::Bypass && way == Way::Sent {
             if let Some(first) = members.first() {
                 first.tap.cut_off.add(1);
@@ -365,9 +386,9 @@ impl OnPacket for Intake {
             return Verdict::Drop(skb);
         }
         if self.gso == Gso::Segment && skb.is_gso() {
-            self.segments(members, skb, way)
+            self.segments(members, skb, way, snap)
         } else {
-            self.one(members, skb, way)
+            self.one(members, skb, way, snap)
         }
     }
 }
@@ -421,7 +442,7 @@ impl Intake {
     pub(crate) fn hand_over(&self, skb: Skb, to: &Arc<Inlet>) -> End {
         let way = way_of(self.mode);
         let _bh = BottomHalvesOff::new();
-        let Err(missed) = detour(&to.tap, skb, way, NO_FLOW) else {
+        let Err(missed) = detour(&to.tap, skb, way, NO_FLOW, u32::MAX) else {
             to.serving.kick();
             return End::HandedOver;
         };
@@ -443,6 +464,11 @@ impl Intake {
     /// Another `on_full`.
     pub(crate) fn set_on_full(&self, policy: OnFull, _rtnl: &Rtnl) {
         self.on_full.store(policy as u32, Relaxed);
+    }
+
+    /// Another filter, or none. Sleeps.
+    pub(crate) fn set_filter(&self, filter: Option<KBox<Named>>, _rtnl: &Rtnl) {
+        drop(self.filter.replace(filter));
     }
 
     /// Another `no_consumer`: whether those on standby are to be emptied, because nobody holds any more.

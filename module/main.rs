@@ -19,6 +19,7 @@ mod detour;
 mod device;
 mod drops;
 mod events;
+mod filter;
 mod flows;
 mod group;
 mod haul;

@@ -15,6 +15,7 @@ use kernel::sync::Arc;
 use kernel::sync::Mutex;
 
 use crate::events::Events;
+use crate::filter::Named;
 use crate::group::Groups;
 use crate::intake::Common;
 use crate::intake::Intake;
@@ -92,6 +93,9 @@ pub(crate) struct Change {
     pub(crate) snaplen: Option<u32>,
     pub(crate) max_bytes: Option<u64>,
     pub(crate) max_age_us: Option<u64>,
+    pub(crate) filter: Option<Option<KBox<Named>>>,
+    /// The `SET_` bits of the request.
+    pub(crate) what: u32,
 }
 
 impl Change {
@@ -205,6 +209,7 @@ impl Registry {
         device: &Device,
         group: u32,
         common: Common,
+        filter: Option<KBox<Named>>,
         _rtnl: &Rtnl,
     ) -> Result<(Arc<Intake>, bool)> {
         let inner = self.inner.lock();
@@ -214,7 +219,7 @@ impl Registry {
             t.device.is(there) && (t.group != group || !t.mode.beside(common.mode))
         };
         let Some(tap) = taps.find(in_the_way) else {
-            return Ok((Intake::new(common)?, true));
+            return Ok((Intake::new(common, filter)?, true));
         };
         if tap.group != group {
             return Err(EBUSY);
@@ -224,7 +229,7 @@ impl Registry {
         if its.mode != common.mode || !shared {
             return Err(EBUSY);
         }
-        if its != common {
+        if its != common || !tap.intake.has_filter(filter.as_deref()) {
             return Err(EEXIST);
         }
         Ok((Arc::clone(&tap.intake), false))
@@ -319,7 +324,7 @@ impl Registry {
     }
 
     /// Changes policies of a tap by its id. `ENOENT`: there is none. `EPERM`: the caller may not.
-    pub(crate) fn set(&self, id: u32, change: &Change, rtnl: &Rtnl) -> Result {
+    pub(crate) fn set(&self, id: u32, change: Change, rtnl: &Rtnl) -> Result {
         let (serving, place, intake) = {
             let inner = self.inner.lock();
             let record = inner.taps.get(&id).ok_or(ENOENT)?;
@@ -338,6 +343,9 @@ impl Registry {
         if let Some(policy) = change.on_full {
             intake.set_on_full(policy, rtnl);
         }
+        if let Some(filter) = change.filter {
+            intake.set_filter(filter, rtnl);
+        }
         if let Some(policy) = change.no_consumer {
             if intake.set_no_consumer(policy, rtnl) {
                 reclaim::empty_standbys(&intake, rtnl)?;
@@ -349,6 +357,7 @@ impl Registry {
                     end.tap.describe(event);
                 }
             });
+            event.what = change.what;
             event.by = current_pid();
         });
         Ok(())

@@ -16,6 +16,7 @@ use kernel::sync::Mutex;
 use crate::detour::Inlet;
 use crate::drops::Drops;
 use crate::events::Listener;
+use crate::filter::Named;
 use crate::group::Asked;
 use crate::group::Membership;
 use crate::intake::Common;
@@ -283,6 +284,7 @@ impl Session {
         common: Common,
         options: Options,
         policies: Policies,
+        filter: Option<KBox<Named>>,
         ask: &mut ioctl::Tap,
     ) -> Result<Arc<TapFile>> {
         let control = self.control.lock();
@@ -316,7 +318,9 @@ impl Session {
             .ok_or(ENOSPC)?;
         let region = Arc::clone(membership.region());
         let group = region.group();
-        let (intake, is_new) = self.registry.intake(&device, group, common, &rtnl)?;
+        let (intake, is_new) = self
+            .registry
+            .intake(&device, group, common, filter, &rtnl)?;
         let drops = Drops::new(Arc::clone(&self.registry.events));
         let flows = intake.flows();
         let tap = Tap::new(

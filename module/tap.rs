@@ -199,6 +199,7 @@ pub(crate) struct Tap {
     pub(crate) dropped: MissCounts,
     pub(crate) cut_off: Counter,
     pub(crate) passed_stalled: Counter,
+    pub(crate) passed_filter: Counter,
     drops: Drops,
 }
 
@@ -243,6 +244,7 @@ impl Tap {
             dropped: MissCounts::new(),
             cut_off: Counter::new(),
             passed_stalled: Counter::new(),
+            passed_filter: Counter::new(),
             drops,
         })
     }
@@ -502,5 +504,6 @@ impl Tap {
         to.dropped_other = self.dropped.other.get();
         to.cut_off = self.cut_off.get();
         to.passed_stalled = self.passed_stalled.get();
+        to.passed_filter = self.passed_filter.get();
     }
 }

@@ -20,6 +20,7 @@ LEVELS='
 	drops:     stats events
 	flows:
 	region:    stats
+	filter:
 	group:     region
 	tap:       stats events drops rings flows region
 	watch:     tap
@@ -30,12 +31,12 @@ LEVELS='
 	round:     stats drops region rings tap watch revert supply outbox
 	serve:     stats tap outbox haul round
 	detour:    stats region tap serve
-	intake:    stats drops flows tap revert serve detour
+	intake:    stats drops filter flows tap revert serve detour
 	reclaim:   stats region tap haul round serve detour intake
-	registry:  stats events region group tap serve intake reclaim
+	registry:  stats events filter region group tap serve intake reclaim
 	tapfile:   serve reclaim registry
-	session:   stats events drops region group rings tap supply round serve detour intake reclaim registry tapfile
-	control:   stats region group rings tap intake reclaim registry tapfile session
+	session:   stats events drops filter region group rings tap supply round serve detour intake reclaim registry tapfile
+	control:   stats filter region group rings tap intake reclaim registry tapfile session
 	device:    registry session control
 '
 

@@ -8,6 +8,7 @@
 //! | file      | from C                                        | because the kernel crate has          |
 //! | --------- | --------------------------------------------- | ------------------------------------- |
 //! | `chardev` | `file_operations` with owner, poll and read, anonymous inodes | `MiscDevice` without owner (7.2) and poll |
+//! | `filter`  | the BPF machine, classic and eBPF             | nothing                               |
 //! | `hook`    | netfilter's netdev ingress and egress         | nothing                               |
 //! | `netdev`  | interfaces, namespaces, RTNL, notifier        | nothing                               |
 //! | `pages`   | page arrays mapped into kernel and program    | one page at a time                    |
@@ -25,6 +26,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod chardev;
+pub(crate) mod filter;
 pub(crate) mod hook;
 pub(crate) mod netdev;
 pub(crate) mod pages;

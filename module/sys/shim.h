@@ -10,6 +10,7 @@
 #include <linux/types.h>
 
 struct sk_buff;
+struct bpf_prog;
 struct net_device;
 struct net;
 struct file;
@@ -91,6 +92,14 @@ void nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, boo
 void nettap_skb_cross_to_input(struct sk_buff *skb, struct net_device *dev, bool received);
 bool nettap_deliver_input(struct sk_buff *skb);
 bool nettap_deliver_output(struct sk_buff *skb);
+
+/* ---- filters ---- */
+
+struct bpf_prog *nettap_filter_classic(u64 address, u16 count);
+struct bpf_prog *nettap_filter_ebpf(u32 fd);
+void nettap_filter_put(struct bpf_prog *prog);
+bool nettap_filter_same(const struct bpf_prog *a, const struct bpf_prog *b);
+u32 nettap_filter_run(const struct bpf_prog *prog, struct sk_buff *skb, bool received);
 
 /* ---- interfaces ---- */
 

@@ -36,6 +36,11 @@
 #define NETTAP_FEATURE_POLICIES (1 << 2)
 
 /**
+ * Feature bit: taps can have filters.
+ */
+#define NETTAP_FEATURE_FILTER (1 << 3)
+
+/**
  * Feature bit: a session can listen to events, see `ioctl::Monitor`.
  */
 #define NETTAP_FEATURE_EVENTS (1 << 4)
@@ -43,7 +48,7 @@
 /**
  * Feature bits of this version; see `ioctl::Info::features`.
  */
-#define NETTAP_FEATURES (((NETTAP_FEATURE_FANOUT | NETTAP_FEATURE_GROUPS) | NETTAP_FEATURE_POLICIES) | NETTAP_FEATURE_EVENTS)
+#define NETTAP_FEATURES ((((NETTAP_FEATURE_FANOUT | NETTAP_FEATURE_GROUPS) | NETTAP_FEATURE_POLICIES) | NETTAP_FEATURE_FILTER) | NETTAP_FEATURE_EVENTS)
 
 /**
  * Events that a listener's queue holds.
@@ -972,7 +977,10 @@ struct nettap_push {
 
 /**
  * A filter over packets from their Ethernet header on: what does not match never leaves the kernel's
- * path. Its result is a snap length: 0 does not match, else so many bytes at most are copied.
+ * path, not even where a bypass tap cuts the host off. Its result is a snap length: 0 does not match, else
+ * so many bytes at most are copied. A VLAN tag that travels beside the bytes is seen as with packet
+ * sockets (`SKF_AD_VLAN_TAG` of linux/filter.h, `vlan_tci` of `struct __sk_buff`), and a super-packet
+ * whole, also where it will be cut.
  */
 struct nettap_filter {
 	/**
@@ -1009,7 +1017,8 @@ struct nettap_filter {
  * - `ENOSPC`: the session has as many taps as it may.
  * - `ENOBUFS`, `ENOMEM`: as for `Map`.
  * - `EOPNOTSUPP`: frames of the interface have no Ethernet header.
- * - `EBADF`: `netns` is no descriptor. `EMFILE`, `ENFILE`: no descriptor is left for the tap.
+ * - `ENOEXEC`: the filter is no program that the kernel takes for one.
+ * - `EBADF`: `netns`, or the filter's, is no descriptor. `EMFILE`, `ENFILE`: no descriptor is left for the tap.
  * - `E2BIG`: netfilter takes no more hooks on the interface (1024).
  */
 struct nettap_tap {
@@ -1154,7 +1163,8 @@ struct nettap_query {
  * changes for all.
  *
  * - `ENOENT`, `EPERM`: as for `Untap`.
- * - `EINVAL`: a value names nothing, or no filter.
+ * - `EINVAL`: a value names nothing.
+ * - `ENOEXEC`, `EBADF`: the filter, as for `Tap`.
  */
 struct nettap_set {
 	/**

@@ -188,7 +188,8 @@ pub struct Push {
 /// - `ENOSPC`: the session has as many taps as it may.
 /// - `ENOBUFS`, `ENOMEM`: as for [`Map`].
 /// - `EOPNOTSUPP`: frames of the interface have no Ethernet header.
-/// - `EBADF`: `netns` is no descriptor. `EMFILE`, `ENFILE`: no descriptor is left for the tap.
+/// - `ENOEXEC`: the filter is no program that the kernel takes for one.
+/// - `EBADF`: `netns`, or the filter's, is no descriptor. `EMFILE`, `ENFILE`: no descriptor is left for the tap.
 /// - `E2BIG`: netfilter takes no more hooks on the interface (1024).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -239,7 +240,10 @@ pub struct Tap {
 }
 
 /// A filter over packets from their Ethernet header on: what does not match never leaves the kernel's
-/// path. Its result is a snap length: 0 does not match, else so many bytes at most are copied.
+/// path, not even where a bypass tap cuts the host off. Its result is a snap length: 0 does not match, else
+/// so many bytes at most are copied. A VLAN tag that travels beside the bytes is seen as with packet
+/// sockets (`SKF_AD_VLAN_TAG` of linux/filter.h, `vlan_tci` of `struct __sk_buff`), and a super-packet
+/// whole, also where it will be cut.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Filter {
@@ -271,7 +275,8 @@ pub struct Untap {
 /// changes for all.
 ///
 /// - `ENOENT`, `EPERM`: as for [`Untap`].
-/// - `EINVAL`: a value names nothing, or no filter.
+/// - `EINVAL`: a value names nothing.
+/// - `ENOEXEC`, `EBADF`: the filter, as for [`Tap`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Set {

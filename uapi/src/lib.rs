@@ -50,8 +50,11 @@ pub const FEATURE_FANOUT: u64 = 1;
 pub const FEATURE_GROUPS: u64 = 1 << 1;
 /// Feature bit: policies can be changed while a tap is open; `max_age` and `no_consumer`.
 pub const FEATURE_POLICIES: u64 = 1 << 2;
+/// Feature bit: taps can have filters.
+pub const FEATURE_FILTER: u64 = 1 << 3;
 /// Feature bit: a session can listen to events, see [`ioctl::Monitor`].
 pub const FEATURE_EVENTS: u64 = 1 << 4;
 
 /// Feature bits of this version; see [`ioctl::Info::features`].
-pub const FEATURES: u64 = FEATURE_FANOUT | FEATURE_GROUPS | FEATURE_POLICIES | FEATURE_EVENTS;
+pub const FEATURES: u64 =
+    FEATURE_FANOUT | FEATURE_GROUPS | FEATURE_POLICIES | FEATURE_FILTER | FEATURE_EVENTS;
