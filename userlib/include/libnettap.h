@@ -95,6 +95,7 @@ struct nettap_options {
 	uint32_t no_consumer;           /* NETTAP_NO_CONSUMER_ */
 	uint32_t flags;                 /* NETTAP_TAP_STANDBY or 0 */
 	uint64_t max_age_us;            /* longest time that a packet may be held; 0: any */
+	struct nettap_filter filter;    /* which packets; zero: all. Read by interface_tap() only */
 };
 
 #if defined(__cplusplus)
@@ -105,7 +106,7 @@ struct nettap_options {
 LIBNETTAP_ASSERT(sizeof(struct nettap_queue) == 4 * sizeof(void *) + 24);
 LIBNETTAP_ASSERT(sizeof(struct mbuf_rings) == 2 * sizeof(void *) + 16);
 LIBNETTAP_ASSERT(sizeof(struct nettap_group) == sizeof(void *) + 16);
-LIBNETTAP_ASSERT(sizeof(struct nettap_options) == 56);
+LIBNETTAP_ASSERT(sizeof(struct nettap_options) == 72);
 #undef LIBNETTAP_ASSERT
 
 /* Opens the session; the kernel keeps at least `prealloc` mbufs in the alloc ring. `out` may be NULL. */

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nettap_uapi::ioctl::Filter;
 use nettap_uapi::ring::Words;
 use nettap_uapi::tap::{Access, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull, TAP_STANDBY};
 use nix::errno::Errno;
@@ -105,6 +106,7 @@ pub(crate) struct Options {
     no_consumer: u32,
     flags: u32,
     max_age_us: u64,
+    filter: Filter,
 }
 
 struct Opened {
@@ -343,6 +345,7 @@ fn tap(
             .snaplen(options.snaplen)
             .ring_cells(options.ring_cells)
             .max_bytes(options.max_bytes)
+            .raw_filter(options.filter)
             .on_full(OnFull::from_raw(options.on_full).ok_or(wrong.clone())?)
             .on_exit(OnExit::from_raw(options.on_exit).ok_or(wrong.clone())?)
             .gso(Gso::from_raw(options.gso).ok_or(wrong.clone())?)
@@ -401,6 +404,6 @@ mod layout {
         assert_eq!(size_of::<Queue>(), 4 * pointer + 24);
         assert_eq!(size_of::<Rings>(), 2 * pointer + 16);
         assert_eq!(size_of::<Group>(), pointer + 16);
-        assert_eq!(size_of::<Options>(), 40);
+        assert_eq!(size_of::<Options>(), 72);
     }
 }

@@ -113,6 +113,8 @@ fn advice(request: &str, errno: Errno) -> Option<&'static str> {
         ("mbuf_map", Errno::EPERM) => {
             "run as root, or with CAP_NET_ADMIN: over the machine for the default group, over one's own network namespace to create another"
         }
+        ("bpf", Errno::ENOENT) => "nothing is pinned there: see `bpftool prog show`",
+        ("bpf", Errno::EPERM | Errno::EACCES) => "run as root, or with CAP_BPF and the right to read it",
         (_, Errno::EPERM | Errno::EACCES) => {
             "run as root, or with CAP_NET_ADMIN over the interface's network namespace"
         }
@@ -136,6 +138,9 @@ fn advice(request: &str, errno: Errno) -> Option<&'static str> {
         (_, Errno::EPROTO) => "the library is newer than the module: load a newer nettap.ko",
         (_, Errno::E2BIG) => {
             "the program asks for what the module does not know: load a newer nettap.ko"
+        }
+        (_, Errno::ENOEXEC) => {
+            "the kernel takes no such filter: classic BPF of 1 to 4096 instructions, or an eBPF socket filter"
         }
         (_, Errno::ENOTTY) => "this device is not a NetTap that the library knows",
         (_, Errno::ENOENT) => "nothing has this id",

@@ -46,6 +46,7 @@ pub mod admin;
 mod capi;
 mod chain;
 mod error;
+mod filter;
 mod map;
 mod mbuf;
 mod meta;
@@ -60,6 +61,7 @@ mod tests;
 mod wait;
 
 pub use error::{Error, Rejected, Result};
+pub use filter::{Filter, Instruction};
 pub use mbuf::Mbuf;
 pub use meta::{Csum, Direction, Meta, Segmentation, Segments, Vlan};
 pub use monitor::Monitor;

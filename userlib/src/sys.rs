@@ -9,10 +9,12 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use memmap2::{MmapOptions, MmapRaw};
 use nettap_uapi::ioctl::{self, request, request_unmap};
 use nix::errno::Errno;
+use nix::libc;
 use nix::poll::{ppoll, PollFd, PollFlags};
 use nix::sys::time::TimeSpec;
 
@@ -245,4 +248,38 @@ impl Kernel for Device {
     fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// A program that is pinned in a BPF file system: `BPF_OBJ_GET` of bpf(2).
+pub(crate) fn pinned_program(path: &Path) -> Result<OwnedFd> {
+    /// The part of `union bpf_attr` that this command reads.
+    #[repr(C)]
+    struct Attributes {
+        pathname: u64,
+        bpf_fd: u32,
+        file_flags: u32,
+    }
+    const BPF_OBJ_GET: libc::c_long = 7;
+
+    let refused = |errno| Error::request("bpf", &path.display().to_string(), errno);
+    let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| refused(Errno::ENOENT))?;
+    let attributes = Attributes {
+        pathname: name.as_ptr() as u64,
+        bpf_fd: 0,
+        file_flags: 0,
+    };
+    // SAFETY: the kernel reads as many bytes as the structure has, and the string that it names; both
+    // outlive the call.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_OBJ_GET,
+            &raw const attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    let fd = Errno::result(answer).map_err(refused)?;
+    let fd = RawFd::try_from(fd).map_err(|_| Error::Kernel("a descriptor that cannot be"))?;
+    // SAFETY: the call has succeeded, so `fd` is a descriptor that nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -20,6 +20,7 @@ use nix::sys::time::TimeSpec;
 
 use crate::admin;
 use crate::error::{Error, Rejected, Result};
+use crate::filter::Filter;
 use crate::map::{Filler, Ring};
 use crate::mbuf::Mbuf;
 use crate::session::{Session, Shelf};
@@ -31,6 +32,7 @@ pub struct TapBuilder<'a> {
     ifname: &'a str,
     mode: Option<Mode>,
     netns: Option<BorrowedFd<'a>>,
+    filter: Option<Filter>,
     request: ioctl::Tap,
 }
 
@@ -41,6 +43,7 @@ impl<'a> TapBuilder<'a> {
             ifname,
             mode: None,
             netns: None,
+            filter: None,
             request: ioctl::Tap::default(),
         }
     }
@@ -144,12 +147,24 @@ impl<'a> TapBuilder<'a> {
         self
     }
 
+    /// Only packets that the filter wants, as many bytes of each; the others go on as if there were no tap.
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
+    /// The same, as a program of another language says it.
+    pub(crate) fn raw_filter(mut self, filter: ioctl::Filter) -> Self {
+        self.request.filter = filter;
+        self
+    }
+
     /// Opens the tap: packets detour from now on.
     ///
     /// # Errors
     ///
     /// [`Error::Invalid`] without a mode; [`Error::Request`] from `interface_tap` (no such interface,
-    /// another tap there, no privilege, no memory).
+    /// another tap there, a filter that the kernel refuses, no privilege, no memory).
     pub fn open(self) -> Result<Tap> {
         let mode = self
             .mode
@@ -157,6 +172,9 @@ impl<'a> TapBuilder<'a> {
         let mut request = self.request;
         request.mode = mode.raw();
         request.netns = self.netns.map_or(-1, |namespace| namespace.as_raw_fd());
+        if let Some(filter) = &self.filter {
+            request.filter = filter.request();
+        }
         // One byte less than the field: the name ends with a zero.
         let name = self.ifname.as_bytes();
         match request.ifname.get_mut(..name.len()) {
