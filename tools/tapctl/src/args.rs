@@ -13,6 +13,7 @@ use nettap::uapi::mbuf::{MBUF_SIZE_MAX, MBUF_SIZE_MIN};
 use nettap::uapi::tap::{self, Access, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull};
 use std::time::Duration;
 use nettap::EventKind;
+use std::path::PathBuf;
 
 /// Administers NetTap: taps, sessions, the region of packet buffers, and the programs that use them.
 #[derive(Debug, Parser)]
@@ -141,6 +142,12 @@ pub struct Add {
     /// Which packets detour
     #[arg(long)]
     pub mode: ModeWord,
+    /// Only packets that match this expression of pcap-filter(7); the others go on without the program
+    #[arg(long, value_name = "EXPRESSION")]
+    pub filter: Option<String>,
+    /// Only packets that this pinned eBPF program wants, a socket filter
+    #[arg(long, value_name = "FILE", conflicts_with = "filter")]
+    pub filter_bpf: Option<PathBuf>,
     /// Give the program at most N bytes of each packet
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub snaplen: Option<u32>,

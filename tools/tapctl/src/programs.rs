@@ -37,6 +37,13 @@ pub(crate) mod echo;
 #[allow(
     dead_code,
     clippy::duplicate_mod,
+    reason = "part of the examples, used by `tap add` as well"
+)]
+#[path = "../../../userlib/examples/common/expression.rs"]
+pub(crate) mod expression;
+#[allow(
+    dead_code,
+    clippy::duplicate_mod,
     reason = "an example, included as it stands"
 )]
 #[path = "../../../userlib/examples/nat.rs"]

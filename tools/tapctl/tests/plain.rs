@@ -21,7 +21,7 @@ fn taps_are_a_table() {
         str![[r#"
 id  dev      mode    owner            ring   detoured  in flight  on-full  on-exit  options
  3  eth0     input   pid 812 (snort)  1/256      1234          4  pass     revert   -
- 5  veth1@7  bypass  pid 812 (snort)  0/256         0          0  drop     drop     snaplen 128, gso segment
+ 5  veth1@7  bypass  pid 812 (snort)  0/256         0          0  drop     drop     filter classic, snaplen 128, gso segment
 
 "#]]
     );

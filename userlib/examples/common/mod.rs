@@ -7,14 +7,17 @@
 
 #![allow(dead_code, reason = "no example uses all of it")]
 
+pub(crate) mod expression;
+
 use std::error::Error;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use nettap::{Gso, Mbuf, Mode, OnExit, OnFull, Session, Tap, Wait, Waiter};
+use nettap::{Filter, Gso, Mbuf, Mode, OnExit, OnFull, Session, Tap, Wait, Waiter};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// What ends an example early.
@@ -84,6 +87,12 @@ pub(crate) struct Common {
     /// Bytes of each packet to copy; 0 copies all
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) snaplen: u32,
+    /// Only packets that match this expression of pcap-filter(7); the others go on without the program
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(crate) filter: Option<String>,
+    /// Only packets that this pinned eBPF program wants, a socket filter
+    #[arg(long, value_name = "FILE", conflicts_with = "filter")]
+    pub(crate) filter_bpf: Option<PathBuf>,
     /// What becomes of held packets when the program ends
     #[arg(long, value_enum, default_value = "revert")]
     pub(crate) on_exit: Exit,
@@ -157,10 +166,14 @@ impl Run {
     /// Opens a tap with the common arguments, and says so for whoever waits for it.
     pub(crate) fn tap(&mut self, interface: &str, mode: Mode) -> Result<Tap, Failure> {
         let common = &self.common;
-        let tap = self
-            .session
-            .tap(interface)
-            .mode(mode)
+        let mut tap = self.session.tap(interface).mode(mode);
+        if let Some(expression) = &common.filter {
+            tap = tap.filter(expression::compile(interface, expression)?);
+        }
+        if let Some(file) = &common.filter_bpf {
+            tap = tap.filter(Filter::pinned(file)?);
+        }
+        let tap = tap
             .snaplen(common.snaplen)
             .ring_cells(common.ring)
             .on_exit(match common.on_exit {

@@ -13,9 +13,10 @@ use crate::args::Add;
 use crate::detach;
 use crate::failure::Failure;
 use crate::kernel::name;
+use crate::programs::expression;
 use nettap::uapi::stats::TapStats;
 use nettap::uapi::tap::Mode;
-use nettap::{Error, Fanout, Session, Tap, Wait};
+use nettap::{Error, Fanout, Filter, Session, Tap, Wait};
 use nix::errno::Errno;
 use serde_json::Value as Json;
 use std::io::Read;
@@ -42,7 +43,8 @@ pub fn add(context: &mut Context<'_, '_>, add: &Add) -> Result<(), Failure> {
     // Before anybody can know of the tap: the signal must find somebody who understands it.
     let probation = Probation::of(add.confirm)?;
     let session = join(add)?;
-    let tap = open(&session, add).map_err(|error| explain(context, add, error))?;
+    let filter = filter(add)?;
+    let tap = open(&session, add, filter).map_err(|error| explain(context, add, error))?;
     report(context, tap.id())?;
     if add.holder {
         // The end of the pipe tells the caller that the report is complete.
@@ -100,10 +102,21 @@ fn join(add: &Add) -> Result<Session, Error> {
     builder.open()
 }
 
-fn open(session: &Session, add: &Add) -> Result<Tap, Error> {
-    session
-        .tap(&add.dev)
-        .mode(add.mode.into())
+fn filter(add: &Add) -> Result<Option<Filter>, Failure> {
+    if let Some(file) = &add.filter_bpf {
+        return Ok(Some(Filter::pinned(file)?));
+    }
+    let expression = add.filter.as_deref();
+    let filter = expression.map(|text| expression::compile(&add.dev, text));
+    filter.transpose().map_err(Failure::new)
+}
+
+fn open(session: &Session, add: &Add, filter: Option<Filter>) -> Result<Tap, Error> {
+    let mut tap = session.tap(&add.dev);
+    if let Some(filter) = filter {
+        tap = tap.filter(filter);
+    }
+    tap.mode(add.mode.into())
         .snaplen(add.snaplen.unwrap_or(0))
         .on_full(add.on_full.into())
         .on_exit(add.on_exit.into())

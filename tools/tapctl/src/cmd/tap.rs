@@ -8,7 +8,8 @@ use crate::failure::Failure;
 use crate::kernel::name;
 use crate::out::{Record, Value};
 use nettap::uapi::stats::TapStats;
-use nettap::uapi::tap::{Fanout, Gso, Mode, NoConsumer, OnExit, OnFull, TAP_STANDBY};
+use nettap::uapi::tap::{Fanout, Gso, Mode, NoConsumer, OnExit, OnFull};
+use nettap::uapi::tap::{FILTER_CLASSIC, FILTER_EBPF, FILTER_NONE, TAP_STANDBY};
 use nix::errno::Errno;
 
 /// `tap list`.
@@ -65,6 +66,7 @@ pub fn record(tap: &TapStats, owners: &Owners, places: &Places, own: u32) -> Rec
         .json_only("max_age_us", tap.max_age_us)
         .json_only("failed_open", tap.failed_open != 0)
         .json_only("group", tap.group)
+        .json_only("filter", filter(tap))
         .plain_only("options", options(tap))
 }
 
@@ -114,6 +116,16 @@ fn no_consumer(tap: &TapStats) -> Value {
     word(tap.no_consumer, policy)
 }
 
+fn filter(tap: &TapStats) -> Value {
+    let kind = match tap.filter {
+        FILTER_NONE => Some("none"),
+        FILTER_CLASSIC => Some("classic"),
+        FILTER_EBPF => Some("ebpf"),
+        _ => None,
+    };
+    word(tap.filter, kind)
+}
+
 /// The word, or the integer of a newer module that this tool has no word for.
 fn word(raw: u32, known: Option<&'static str>) -> Value {
     known.map_or_else(|| Value::Text(raw.to_string()), Value::from)
@@ -122,6 +134,9 @@ fn word(raw: u32, known: Option<&'static str>) -> Value {
 /// What is not as usual, for people: options that few taps have.
 fn options(tap: &TapStats) -> Value {
     let mut words = Vec::new();
+    if tap.filter != FILTER_NONE {
+        words.push(format!("filter {}", filter(tap)));
+    }
     if tap.snaplen != 0 {
         words.push(format!("snaplen {}", tap.snaplen));
     }

@@ -7,7 +7,7 @@
 use nettap::admin::Policies;
 use nettap::uapi::event::{CAUSE_EXIT, CAUSE_INTERFACE_GONE, CAUSE_RING, CAUSE_UNTAP};
 use nettap::uapi::stats::{Refused, RegionStats, SessionStats, TapStats};
-use nettap::uapi::tap::{ACCESS_GID, TAP_BYPASS, TAP_INPUT};
+use nettap::uapi::tap::{ACCESS_GID, FILTER_CLASSIC, TAP_BYPASS, TAP_INPUT};
 use nettap::{Event, EventKind, Info};
 use std::cell::RefCell;
 use std::time::Duration;
@@ -83,6 +83,7 @@ impl Default for Fake {
             dropped_by_program: 30,
             in_flight: 4,
             ring_high_water: 17,
+            passed_filter: 7,
             ..TapStats::default()
         };
         let other = TapStats {
@@ -95,6 +96,7 @@ impl Default for Fake {
             on_exit: 1,
             gso: 1,
             snaplen: 128,
+            filter: FILTER_CLASSIC,
             detoured: 0,
             detoured_bytes: 0,
             detoured_gso: 0,
