@@ -37,3 +37,36 @@ pings client 10.1.0.1 20
 balance
 kill -KILL "${PIDS[echo]}"
 wait "${PIDS[echo]}" || true
+
+part "options: a filter by hand, which wants nothing"
+cat >"$WORK/filter.c" <<-END
+	#include <linux/filter.h>
+	#include <unistd.h>
+	#include "libnettap.h"
+
+	int main(void)
+	{
+		struct sock_filter nothing[] = { BPF_STMT(BPF_RET | BPF_K, 0) };
+		struct nettap_options options = {
+			.size = sizeof(options),
+			.filter = { NETTAP_FILTER_CLASSIC, 1, (uintptr_t)nothing },
+		};
+		struct nettap_queue *detour, *revert;
+
+		if (mbuf_map(0, NULL) < 0 || interface_tap("b0", TAP_INPUT, &options, &detour, &revert) < 0)
+			return 1;
+		options.filter.len_or_fd = 0;
+		if (interface_tap("b0", TAP_OUTPUT, &options, &detour, &revert) != -ENOEXEC)
+			return 2;
+		return pause();
+	}
+END
+sources=$(dirname "$0")/../..
+cc "$WORK/filter.c" -Wall -Wextra -Werror -I"$sources/uapi/include" -I"$sources/userlib/include" -L"$library" -lnettap -o "$WORK/filter"
+start filter box "$WORK/filter"
+await "a tap is open" test_taps
+pings client 10.1.0.1 20
+counts b0 input passed.filter -eq 20
+counts b0 input detoured.packets -eq 0
+kill -KILL "${PIDS[filter]}"
+wait "${PIDS[filter]}" || true

@@ -11,6 +11,7 @@
 //! one line for each expectation that did not.
 
 mod checks;
+mod ebpf;
 mod edit;
 mod frames;
 mod inject;
@@ -44,6 +45,8 @@ enum Command {
     Relay(relay::Relay),
     /// A program over the library: new packets out of nothing.
     Inject(inject::Inject),
+    /// Load a small eBPF socket filter and pin it.
+    BpfPin(ebpf::Pin),
     /// The ABI by hand.
     #[command(subcommand)]
     Raw(raw::Suite),
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::FrameSend(send) => send.run(),
         Command::Relay(relay) => relay.run(),
         Command::Inject(inject) => inject.run(),
+        Command::BpfPin(pin) => pin.run(),
         Command::Raw(suite) => suite.run(),
     };
     match outcome {

@@ -7,6 +7,7 @@ mod calls;
 mod ending;
 mod events;
 mod groups;
+mod filters;
 mod hostile;
 mod lengths;
 mod locked;
@@ -62,6 +63,8 @@ pub(crate) enum Suite {
     LastWords(Peer),
     /// Forged, duplicate and stale entries, scribbled rings.
     Hostile(Peer),
+    /// Filters that are refused, and what others see and do.
+    Filters(Peer),
     /// Give super-packets or snapped packets another length, which is refused.
     Lengths(lengths::Lengths),
     /// Headers of changed and new packets that cannot be.
@@ -86,6 +89,7 @@ impl Suite {
             Self::Fork(peer) => ending::fork(&peer),
             Self::LastWords(peer) => ending::last_words(&peer),
             Self::Hostile(peer) => hostile::run(&peer),
+            Self::Filters(peer) => filters::run(&peer),
             Self::Lengths(lengths) => lengths.run(),
             Self::Shapes(peer) => shaped::run(&peer),
         }

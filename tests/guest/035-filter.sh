@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Objective: with a filter only the packets that match detour, each counted, and the others go on untouched: expressions
+# of tcpdump, also about VLAN tags beside the bytes, and eBPF programs; in every mode. What is no filter is refused.
+#
+#	client c0, c0.5 10.1.0.2, 10.5.0.2, fd01::2 ───── b0, b0.5 10.1.0.1, 10.5.0.1, fd01::1 box (taps on b0)
+
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+pair
+ip -n client link add link c0 name c0.5 up type vlan id 5
+ip -n box link add link b0 name b0.5 up type vlan id 5
+address client c0.5 10.5.0.2/24
+address box b0.5 10.5.0.1/24
+neighbour client c0.5 10.5.0.1 "$MAC_B0"
+neighbour box b0.5 10.5.0.2 "$MAC_C0"
+
+# exchange FROM TO ADDRESS COUNT
+exchange() {
+	receiver recv "$2" "$3" --count "$4"
+	datagrams "$1" "$3" --count "$4"
+	finish recv
+}
+
+# tried MODE NUMBER OTHERS FILTER…: so many packets detour, and so many pass.
+tried() {
+	local mode=$1 detoured=$2 passed=$3 from=client to=box last=1
+	shift 3
+	[[ $mode == input ]] || from=box to=client last=2
+	tapped echo box tapctl run echo --mode "$mode" "$@" b0
+	exchange $from $to 10.1.0.$last:7000 20
+	exchange $from $to 10.1.0.$last:7001 30
+	exchange $from $to 10.5.0.$last:7000 40
+	quiet b0 "$mode"
+	counts b0 "$mode" detoured.packets -eq "$detoured"
+	counts b0 "$mode" ended.reverted -eq "$detoured"
+	counts b0 "$mode" passed.filter -eq "$passed"
+	stop echo
+}
+
+part "expressions, received packets"
+tried input 90 0
+tried input 20 70 --filter 'udp port 7000 and not vlan'
+tried input 40 50 --filter 'vlan 5'
+tried input 0 90 --filter 'vlan 6'
+tried input 40 50 --filter 'vlan and udp dst port 7000'
+tried input 30 60 --filter 'ip and len > 20 and udp[2:2] = 7001'
+tried input 0 90 --filter 'tcp port 80 or arp'
+
+part "expressions, sent packets"
+tried output 20 70 --filter 'udp port 7000 and not vlan'
+tried output 40 50 --filter 'vlan 5 and ip src 10.5.0.1'
+
+part "an eBPF program, which is pinned"
+mkdir "$WORK/bpf"
+mount -t bpf bpf "$WORK/bpf"
+ntdrive bpf-pin "$WORK/bpf/udp" --port 7000
+tried input 60 30 --filter-bpf "$WORK/bpf/udp"
+tried output 60 30 --filter-bpf "$WORK/bpf/udp"
+
+part "IPv6"
+with_ipv6 client box
+address client c0 fd01::2/64
+address box b0 fd01::1/64
+neighbour client c0 fd01::1 "$MAC_B0"
+tapped echo box tapctl run echo --mode input --filter 'ip6 and udp port 7000' b0
+exchange client box '[fd01::1]:7000' 20
+exchange client box '[fd01::1]:7001' 10
+exchange client box 10.1.0.1:7000 10
+quiet b0 input
+counts b0 input detoured.packets -eq 20
+counts b0 input passed.filter -ge 20
+stop echo
+for space in client box; do everywhere $space ipv6 disable_ipv6 1; done
+
+part "super-packets, whole and cut: all of TCP detours, no ping does"
+noise "$WORK/data" 4
+for gso in whole segment; do
+	tapped echo box tapctl run echo --filter 'tcp port 8000' --ring 1024 --gso $gso --mode input,output b0
+	tcp_sink sink box 8000 "$WORK/there"
+	tcp_send client "$WORK/data" 10.1.0.1 8000
+	finish sink
+	same "$WORK/data" "$WORK/there"
+	pings client 10.1.0.1 20
+	quiet b0 input
+	quiet b0 output
+	counts b0 input detoured.packets -gt 20
+	counts b0 input passed.filter -eq 20
+	counts b0 output passed.filter -eq 20
+	stop echo
+done
+
+part "bypass: the host is cut off from what matches, and from nothing else"
+tapped echo box tapctl run echo --mode bypass --filter 'udp port 7000' b0
+pings client 10.1.0.1 10
+exchange box client 10.1.0.2:7001 10
+counts b0 bypass passed.filter -eq 30
+receiver recv client 10.1.0.2:7000 --count 0 --linger 0.5
+datagrams box 10.1.0.2:7000 --count 10 --tolerant
+finish recv
+counts b0 bypass dropped.cut_off -eq 10
+receiver recv box 10.1.0.1:7000 --count 0 --linger 0.5
+datagrams client 10.1.0.1:7000 --count 10
+finish recv
+counts b0 bypass detoured.packets -eq 10
+stop echo
+
+part "what a tap's filter is, shows"
+ns box tapctl tap add --dev b0 --mode input --filter 'tcp port 80'
+ns box tapctl tap add --dev b0 --mode output --filter-bpf "$WORK/bpf/udp"
+expect "kinds" "$(tapctl --json tap list | jq -r '[.taps[].filter] | join(" ")')" = "classic ebpf"
+ns box tapctl tap del --dev b0
+
+part "what is no filter, is told so"
+refuses "an expression with a mistake" ns box tapctl tap add --dev b0 --mode input --filter 'tcp prot 80'
+grep -q "filter 'tcp prot 80': .*syntax error" "$WORK/refuses.log" || fail "$(cat "$WORK/refuses.log")"
+refuses "a file that is not there" ns box tapctl tap add --dev b0 --mode input --filter-bpf "$WORK/bpf/nothing"
+grep -q 'nothing is pinned there' "$WORK/refuses.log" || fail "$(cat "$WORK/refuses.log")"
+expect "taps" "$(tapctl --json tap list | jq '.taps | length')" -eq 0
+
+part "programs that the kernel refuses, and what others see and do"
+receiver recv client 10.1.0.2:7000 --count 1000000 --some --idle 5 --seconds 60
+ns box ntdrive raw filters b0 10.1.0.2:7000 | tee "$WORK/filters.log"
+finish recv
+expect "packets that arrived" "$(got recv unique)" -eq "$(sed -n 's/^expect //p' "$WORK/filters.log")"
+
+part "an interface that is down"
+ip -n box link set b0 down
+ns box tapctl tap add --dev b0 --mode input --filter 'vlan 5'
+ip -n box link set b0 up
+neighbour box b0 10.1.0.2 "$MAC_C0"
+ip -n box link set b0.5 up
+exchange client box 10.5.0.1:7000 10
+exchange client box 10.1.0.1:7000 10
+quiet b0 input
+counts b0 input ended.reverted -eq 10
+ns box tapctl tap del --dev b0
+umount "$WORK/bpf"
