@@ -103,7 +103,7 @@ fn info(session: &Session, request: &Request) -> Result {
 
 fn map(session: &Session, request: &Request) -> Result {
     let mut ask: ioctl::Map = request.read()?;
-    if ask.flags != 0 || ask.pad != 0 || ask.reserved != [0; 2] {
+    if ask.flags != 0 || ask.pad != 0 || ask.reserved != 0 {
         return Err(EINVAL);
     }
     let group = group(&ask)?;

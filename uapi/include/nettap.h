@@ -46,6 +46,11 @@
 #define NETTAP_FEATURE_EVENTS (1 << 4)
 
 /**
+ * Feature bit: shared locks, see `lock`.
+ */
+#define NETTAP_FEATURE_LOCKS (1 << 5)
+
+/**
  * Feature bits of this version; see `ioctl::Info::features`.
  */
 #define NETTAP_FEATURES ((((NETTAP_FEATURE_FANOUT | NETTAP_FEATURE_GROUPS) | NETTAP_FEATURE_POLICIES) | NETTAP_FEATURE_FILTER) | NETTAP_FEATURE_EVENTS)
@@ -275,6 +280,11 @@
 #define NETTAP_NR_MONITOR 73
 
 /**
+ * Number of the request with structure `Lock`, on sessions.
+ */
+#define NETTAP_NR_LOCK 74
+
+/**
  * `Set::what`: `on_full`.
  */
 #define NETTAP_SET_ON_FULL 1
@@ -310,6 +320,28 @@
 #define NETTAP_SET_FILTER 64
 
 /**
+ * `Lock::op`: should the session end while it has the lock, the kernel releases it. To be asked for
+ * before the lock is taken for the first time; twice is as good as once.
+ */
+#define NETTAP_LOCK_REGISTER 1
+
+/**
+ * `Lock::op`: undoes `LOCK_REGISTER`. A lock that the session still has is released as at its end.
+ */
+#define NETTAP_LOCK_UNREGISTER 2
+
+/**
+ * `Lock::op`: sleeps while the word is as it was seen. It returns at once when the word has changed,
+ * or when the owner that it names is none and the kernel has released it.
+ */
+#define NETTAP_LOCK_WAIT 3
+
+/**
+ * `Lock::op`: wakes all who sleep on the lock, after its release.
+ */
+#define NETTAP_LOCK_WAKE 4
+
+/**
  * `Query::kind`: the regions, a `RegionStats` each; the default group's has id 0.
  */
 #define NETTAP_QUERY_REGION 1
@@ -338,6 +370,37 @@
  * Size of a cell.
  */
 #define NETTAP_CELL_SIZE 8
+
+/**
+ * Length of the pages of a region's shared locks: `LOCKS_MAX` times
+ * `LockWords`.
+ */
+#define NETTAP_LOCKS_LEN 4096
+
+/**
+ * Locks of a region.
+ */
+#define NETTAP_LOCKS_MAX 64
+
+/**
+ * Bits of the word: the session that has the lock. No session's id is larger.
+ */
+#define NETTAP_LOCK_OWNER 1073741823
+
+/**
+ * Bit of the word: the last owner ended while it had the lock.
+ */
+#define NETTAP_LOCK_OWNER_DIED 1073741824
+
+/**
+ * Bit of the word: somebody sleeps in the kernel until the word changes.
+ */
+#define NETTAP_LOCK_WAITERS 2147483648
+
+/**
+ * Words behind a lock's own that programs may use for what it guards.
+ */
+#define NETTAP_LOCK_DATA 15
 
 /**
  * End of a chain in `Header::next`.
@@ -916,9 +979,13 @@ struct nettap_map {
 	 */
 	uint32_t pad;
 	/**
+	 * Out: mmap offset of the shared locks, which are `LOCKS_LEN` long.
+	 */
+	uint64_t locks_offset;
+	/**
 	 * In: must be zero.
 	 */
-	uint64_t reserved[2];
+	uint64_t reserved;
 };
 
 /**
@@ -1207,6 +1274,42 @@ struct nettap_set {
 	 * In: must be zero.
 	 */
 	uint64_t reserved[4];
+};
+
+/**
+ * Shared locks of the session's region (patent paragraph 62); `lock` says how they are
+ * taken and released without a request.
+ *
+ * - `ENXIO`: the session has not mapped, or is unmapped while it waits.
+ * - `ENOENT`: it has not registered this lock.
+ * - `ETIMEDOUT`, `EINTR`: as for `Pull`, with `LOCK_WAIT`.
+ */
+struct nettap_lock {
+	/**
+	 * In: one of the `LOCK_` operations.
+	 */
+	uint32_t op;
+	/**
+	 * In: number of the lock, below `LOCKS_MAX`.
+	 */
+	uint32_t number;
+	/**
+	 * In, with `LOCK_WAIT`: the word as it was seen, with its waiters' bit. Else zero.
+	 */
+	uint32_t seen;
+	/**
+	 * In: must be zero.
+	 */
+	uint32_t pad;
+	/**
+	 * In, with `LOCK_WAIT`: longest wait in microseconds, rounded up to ticks of the kernel's; 0 waits
+	 * for ever. Else zero.
+	 */
+	uint64_t timeout_us;
+	/**
+	 * In: must be zero.
+	 */
+	uint64_t reserved;
 };
 
 /**
@@ -1786,6 +1889,25 @@ struct nettap_words {
 };
 #endif
 
+/**
+ * One shared lock, a cache line of its own. The word is changed by compare-and-exchange only, as
+ * lock.rs says; nettap_lock() and nettap_unlock() of libnettap.h do that.
+ */
+struct nettap_lock_words {
+	/**
+	 * The lock: NETTAP_LOCK_OWNER, NETTAP_LOCK_OWNER_DIED, NETTAP_LOCK_WAITERS.
+	 */
+	uint32_t word;
+	/**
+	 * What it guards, or a part of it: zero when the region is made, and touched by programs only.
+	 */
+	uint32_t data[15];
+#if defined(__GNUC__)
+} __attribute__((aligned(64)));
+#else
+};
+#endif
+
 #define NETTAP_IOC_INFO _IOWR(NETTAP_MAGIC, NETTAP_NR_INFO, struct nettap_info)
 #define NETTAP_IOC_MAP _IOWR(NETTAP_MAGIC, NETTAP_NR_MAP, struct nettap_map)
 #define NETTAP_IOC_UNMAP _IO(NETTAP_MAGIC, NETTAP_NR_UNMAP)
@@ -1796,6 +1918,7 @@ struct nettap_words {
 #define NETTAP_IOC_QUERY _IOWR(NETTAP_MAGIC, NETTAP_NR_QUERY, struct nettap_query)
 #define NETTAP_IOC_SET _IOWR(NETTAP_MAGIC, NETTAP_NR_SET, struct nettap_set)
 #define NETTAP_IOC_MONITOR _IOWR(NETTAP_MAGIC, NETTAP_NR_MONITOR, struct nettap_monitor)
+#define NETTAP_IOC_LOCK _IOWR(NETTAP_MAGIC, NETTAP_NR_LOCK, struct nettap_lock)
 
 /* Offsets never change; a size grows only at its end, with a line in the history (lib.rs). */
 #if defined(__cplusplus) && __cplusplus >= 201103L
@@ -1817,6 +1940,8 @@ NETTAP_ASSERT(sizeof(struct nettap_tap) == 200);
 NETTAP_ASSERT(sizeof(struct nettap_untap) == 8);
 NETTAP_ASSERT(sizeof(struct nettap_filter) == 16);
 NETTAP_ASSERT(sizeof(struct nettap_set) == 88);
+NETTAP_ASSERT(sizeof(struct nettap_lock) == 32);
+NETTAP_ASSERT(sizeof(struct nettap_lock_words) == 64);
 NETTAP_ASSERT(sizeof(struct nettap_query) == 24);
 NETTAP_ASSERT(sizeof(struct nettap_region_stats) == 88);
 NETTAP_ASSERT(sizeof(struct nettap_session_stats) == 120);

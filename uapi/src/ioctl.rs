@@ -42,6 +42,8 @@ pub const QUERY: u8 = 0x47;
 pub const SET: u8 = 0x48;
 /// Number of the request with structure [`Monitor`], on sessions.
 pub const MONITOR: u8 = 0x49;
+/// Number of the request with structure [`Lock`], on sessions.
+pub const LOCK: u8 = 0x4a;
 
 /// What module and ABI this is. Never fails for want of state or privilege.
 #[repr(C)]
@@ -123,8 +125,10 @@ pub struct Map {
     pub group_mbufs: u32,
     /// In: must be zero.
     pub pad: u32,
+    /// Out: mmap offset of the shared locks, which are [`LOCKS_LEN`](super::layout::LOCKS_LEN) long.
+    pub locks_offset: u64,
     /// In: must be zero.
-    pub reserved: [u64; 2],
+    pub reserved: u64,
 }
 
 /// `mbuf_pull` (patent paragraphs 34 and 41).
@@ -316,6 +320,41 @@ pub const SET_MAX_BYTES: u32 = 16;
 pub const SET_MAX_AGE: u32 = 32;
 /// [`Set::what`]: the filter; `FILTER_NONE` takes it off.
 pub const SET_FILTER: u32 = 64;
+
+/// Shared locks of the session's region (patent paragraph 62); [`lock`](super::lock) says how they are
+/// taken and released without a request.
+///
+/// - `ENXIO`: the session has not mapped, or is unmapped while it waits.
+/// - `ENOENT`: it has not registered this lock.
+/// - `ETIMEDOUT`, `EINTR`: as for [`Pull`], with [`LOCK_WAIT`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Lock {
+    /// In: one of the `LOCK_` operations.
+    pub op: u32,
+    /// In: number of the lock, below [`LOCKS_MAX`](super::lock::LOCKS_MAX).
+    pub number: u32,
+    /// In, with [`LOCK_WAIT`]: the word as it was seen, with its waiters' bit. Else zero.
+    pub seen: u32,
+    /// In: must be zero.
+    pub pad: u32,
+    /// In, with [`LOCK_WAIT`]: longest wait in microseconds, rounded up to ticks of the kernel's; 0 waits
+    /// for ever. Else zero.
+    pub timeout_us: u64,
+    /// In: must be zero.
+    pub reserved: u64,
+}
+
+/// [`Lock::op`]: should the session end while it has the lock, the kernel releases it. To be asked for
+/// before the lock is taken for the first time; twice is as good as once.
+pub const LOCK_REGISTER: u32 = 1;
+/// [`Lock::op`]: undoes [`LOCK_REGISTER`]. A lock that the session still has is released as at its end.
+pub const LOCK_UNREGISTER: u32 = 2;
+/// [`Lock::op`]: sleeps while the word is as it was seen. It returns at once when the word has changed,
+/// or when the owner that it names is none and the kernel has released it.
+pub const LOCK_WAIT: u32 = 3;
+/// [`Lock::op`]: wakes all who sleep on the lock, after its release.
+pub const LOCK_WAKE: u32 = 4;
 
 /// [`Query::kind`]: the regions, a [`RegionStats`] each; the default group's has id 0.
 pub const QUERY_REGION: u32 = 1;

@@ -10,6 +10,7 @@
 //! | the region: all mbufs      | writes  | [`Map::region_offset`](super::ioctl::Map)      |
 //! | a ring's read-only pages   | reads   | [`RingMap::ro_offset`]                         |
 //! | a ring's writable pages    | writes  | [`RingMap::rw_offset`]                         |
+//! | the shared locks           | writes  | [`Map::locks_offset`](super::ioctl::Map)       |
 //!
 //! A ring has two mappings, one that the kernel writes and one that the program writes. Both begin
 //! with [`Words`](super::ring::Words). The cells follow at [`RING_CELLS`] in the pages of the side
@@ -21,6 +22,10 @@ use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const RING_CELLS: u32 = 64;
 /// Size of a cell.
 pub const CELL_SIZE: u32 = 8;
+
+/// Length of the pages of a region's shared locks: [`LOCKS_MAX`](super::lock::LOCKS_MAX) times
+/// [`LockWords`](super::lock::LockWords).
+pub const LOCKS_LEN: u32 = 4096;
 
 /// How to map one ring.
 #[repr(C)]
@@ -43,3 +48,7 @@ pub struct RingMap {
 const _: () = assert!(core::mem::size_of::<RingMap>() == 32);
 const _: () = assert!(core::mem::size_of::<super::ring::Words<u32>>() == RING_CELLS as usize);
 const _: () = assert!(core::mem::size_of::<super::ring::Cell<u32>>() == CELL_SIZE as usize);
+const _: () = assert!(
+    core::mem::size_of::<super::lock::LockWords<u32>>() * super::lock::LOCKS_MAX as usize
+        == LOCKS_LEN as usize
+);

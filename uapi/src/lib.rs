@@ -36,6 +36,7 @@
 pub mod event;
 pub mod ioctl;
 pub mod layout;
+pub mod lock;
 pub mod mbuf;
 pub mod ring;
 pub mod stats;
@@ -54,6 +55,8 @@ pub const FEATURE_POLICIES: u64 = 1 << 2;
 pub const FEATURE_FILTER: u64 = 1 << 3;
 /// Feature bit: a session can listen to events, see [`ioctl::Monitor`].
 pub const FEATURE_EVENTS: u64 = 1 << 4;
+/// Feature bit: shared locks, see [`lock`].
+pub const FEATURE_LOCKS: u64 = 1 << 5;
 
 /// Feature bits of this version; see [`ioctl::Info::features`].
 pub const FEATURES: u64 =

@@ -4,8 +4,9 @@
 //! `tests/abi/run.sh` compares it with what C compilers make of the generated header.
 
 use nettap_uapi::event::{self, Event};
-use nettap_uapi::ioctl::{self, Filter, Info, Map, Monitor, Pull, Push, Query, Set, Tap, Untap};
+use nettap_uapi::ioctl::{self, Filter, Info, Lock, Map, Monitor, Pull, Push, Query, Set, Tap, Untap};
 use nettap_uapi::layout::{self, RingMap};
+use nettap_uapi::lock::{self, LockWords};
 use nettap_uapi::mbuf::{self, Header};
 use nettap_uapi::ring::{self, Cell, Words};
 use nettap_uapi::stats::{Refused, RegionStats, SessionStats, TapStats};
@@ -49,7 +50,8 @@ fn structures() {
     structure!("info", Info, abi_version session features mbuf_size mbufs alpha_min_us alpha_max_us
         ring_max taps_max reserved);
     structure!("map", Map, flags prealloc ring_cells mbuf_size mbufs data_offset region_offset
-        region_len alloc dealloc group access group_mbuf_size group_mbufs pad reserved);
+        region_len alloc dealloc group access group_mbuf_size group_mbufs pad
+        locks_offset reserved);
     structure!("pull", Pull, n reserved timeout_us);
     structure!("push", Push, tap n timeout_us);
     structure!("tap", Tap, ifname mode flags netns ring_cells snaplen on_full on_exit gso max_bytes
@@ -57,6 +59,8 @@ fn structures() {
     structure!("filter", Filter, kind len_or_fd program);
     structure!("set", Set, id what on_full on_exit no_consumer snaplen max_bytes max_age_us filter
         reserved);
+    structure!("lock", Lock, op number seen pad timeout_us reserved);
+    structure!("lock_words", LockWords<u32>, word data);
     structure!("untap", Untap, id reserved);
     structure!("query", Query, kind record_size from_id count records);
     structure!("region_stats", RegionStats, mbuf_size mbufs free allocated detoured kernel sessions
@@ -88,19 +92,20 @@ fn requests() {
         };
     }
     requests!(INFO Info  MAP Map  PULL Pull  PUSH Push  TAP Tap  UNTAP Untap  QUERY Query  SET Set
-        MONITOR Monitor);
+        MONITOR Monitor  LOCK Lock);
     println!("ioctl NETTAP_IOC_UNMAP {:#x}", ioctl::request_unmap());
 }
 
 fn constants() {
     use nettap_uapi as root;
     constants!("NETTAP_", root: ABI_VERSION FEATURE_FANOUT FEATURE_GROUPS FEATURE_POLICIES FEATURE_FILTER
-        FEATURE_EVENTS FEATURES);
+        FEATURE_EVENTS FEATURE_LOCKS FEATURES);
     constants!("NETTAP_", ioctl: MAGIC QUERY_REGION QUERY_SESSIONS QUERY_TAPS
         QUERY_ENDED SET_ON_FULL SET_ON_EXIT SET_NO_CONSUMER SET_SNAPLEN SET_MAX_BYTES SET_MAX_AGE
-        SET_FILTER);
-    constants!("NETTAP_NR_", ioctl: INFO MAP UNMAP PULL PUSH TAP UNTAP QUERY SET MONITOR);
-    constants!("NETTAP_", layout: RING_CELLS CELL_SIZE);
+        SET_FILTER LOCK_REGISTER LOCK_UNREGISTER LOCK_WAIT LOCK_WAKE);
+    constants!("NETTAP_NR_", ioctl: INFO MAP UNMAP PULL PUSH TAP UNTAP QUERY SET MONITOR LOCK);
+    constants!("NETTAP_", layout: RING_CELLS CELL_SIZE LOCKS_LEN);
+    constants!("NETTAP_", lock: LOCKS_MAX LOCK_OWNER LOCK_OWNER_DIED LOCK_WAITERS LOCK_DATA);
     constants!("NETTAP_", mbuf: NO_MBUF MBUFS_MAX MBUF_SIZE_MIN MBUF_SIZE_MAX MBUF_SIZE_DEFAULT
         DATA_OFFSET DIR_RECEIVED DIR_SENT CSUM_NONE CSUM_PARTIAL CSUM_VALID GSO_NONE GSO_TCPV4
         GSO_UDP GSO_TCPV6 GSO_UDP_L4 GSO_ECN MBUF_VLAN MBUF_SNAPPED HEADER_SIZE);

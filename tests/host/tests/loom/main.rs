@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The ring under the model checker: every interleaving, and every value that a weakly ordered
+//! The ring and the lock word under the model checker: every interleaving, and every value that a weakly ordered
 //! machine may return from a load, of small cases.
 //!
 //! Each file has one side of the story; `mutants.rs` takes one barrier after the other away and
@@ -8,7 +8,9 @@
 //! attempts, because the checker follows every path to its end; what is left over is taken at the
 //! end by the one thread that remains. [`Bytes`] stand for what the mbufs hold.
 
+mod death;
 mod detour;
+mod lock;
 mod mutants;
 mod revert;
 mod sleep;

@@ -2,9 +2,10 @@
 
 //! A proof that cannot fail proves nothing: without each barrier, one of the cases must break.
 
+use crate::lock::{a_waiter_gives_up, an_owner_dies, one_at_a_time, Waking};
 use crate::sleep::nobody_is_forgotten;
 use crate::word::{Model, Watch, NO_ACQUIRE, NO_BARRIER, NO_ORDER, NO_RELEASE};
-use crate::{detour, every, revert};
+use crate::{detour, every, most, revert};
 
 /// Without A the tag overtakes the entry and the bytes.
 #[test]
@@ -45,4 +46,27 @@ fn without_acquire_programs_overwrite_cells() {
 #[should_panic(expected = "the kernel sleeps for ever")]
 fn without_barrier_the_kernel_sleeps_for_ever() {
     every(|| nobody_is_forgotten::<Model<NO_BARRIER>>(1));
+}
+
+/// Without order the next owner of a lock does not see what the last one did.
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn without_order_locks_guard_nothing() {
+    every(|| one_at_a_time::<Model<NO_ORDER>>(2));
+}
+
+/// Who dies between releasing a lock and waking must be made up for at its end.
+#[test]
+#[should_panic(expected = "deadlock")]
+fn without_waking_at_the_end_a_waiter_sleeps_for_ever() {
+    for at in 0..14 {
+        every(move || an_owner_dies(at, Waking::NotAtEnd));
+    }
+}
+
+/// If one were woken, and gave up, the other would sleep for ever.
+#[test]
+#[should_panic(expected = "deadlock")]
+fn waking_one_is_not_enough() {
+    most(2, || a_waiter_gives_up(Waking::One));
 }

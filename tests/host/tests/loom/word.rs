@@ -10,6 +10,9 @@
 //! that no barrier keeps apart, in whatever order they came. It suits cases with one consumer; of
 //! several, all but one may read an entry that is being replaced, and throw it away.
 
+use std::cell::Cell;
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{fence, AtomicU32, Ordering};
 use nettap_uapi::ring::Word;
@@ -113,5 +116,75 @@ impl<const LACKS: u8> Word for Watch<LACKS> {
     }
     fn full_barrier() {
         Model::<LACKS>::full_barrier();
+    }
+}
+
+loom::thread_local! {
+    /// Steps that this thread has left before it dies; nothing: it lives.
+    static FUSE: Cell<Option<u32>> = Cell::new(None);
+}
+
+struct Died;
+
+/// Does something in a thread that dies before its step `at`, counted from 0: nothing, if it died.
+///
+/// A step is an access to a [`Mortal`] word, or a [`burn`].
+pub(crate) fn dies<R>(at: u32, body: impl FnOnce() -> R) -> Option<R> {
+    FUSE.with(|fuse| fuse.set(Some(at)));
+    let result = catch_unwind(AssertUnwindSafe(body));
+    FUSE.with(|fuse| fuse.set(None));
+    match result {
+        Ok(result) => Some(result),
+        Err(payload) if payload.is::<Died>() => None,
+        Err(payload) => resume_unwind(payload),
+    }
+}
+
+/// One step nearer to death.
+pub(crate) fn burn() {
+    match FUSE.with(Cell::get) {
+        None => {}
+        // Without the message of a panic: it is none.
+        Some(0) => resume_unwind(Box::new(Died)),
+        Some(left) => FUSE.with(|fuse| fuse.set(Some(left - 1))),
+    }
+}
+
+/// Does something that a death does not interrupt: the kernel's work.
+pub(crate) fn immortal<R>(body: impl FnOnce() -> R) -> R {
+    let left = FUSE.with(|fuse| fuse.replace(None));
+    let result = body();
+    FUSE.with(|fuse| fuse.set(left));
+    result
+}
+
+/// A word whose threads may be about to die.
+#[derive(Debug, Default)]
+pub(crate) struct Mortal<W>(W);
+
+impl<W: Word> Word for Mortal<W> {
+    fn load(&self) -> u32 {
+        burn();
+        self.0.load()
+    }
+    fn load_acquire(&self) -> u32 {
+        burn();
+        self.0.load_acquire()
+    }
+    fn store(&self, value: u32) {
+        burn();
+        self.0.store(value);
+    }
+    fn store_release(&self, value: u32) {
+        burn();
+        self.0.store_release(value);
+    }
+    fn replace(&self, current: u32, new: u32) -> bool {
+        burn();
+        self.0.replace(current, new)
+    }
+    fn full_barrier() {
+        burn();
+        W::full_barrier();
     }
 }
