@@ -27,6 +27,7 @@ use crate::uapi;
 use crate::uapi::event::EVENT_QUEUE;
 use crate::uapi::ioctl;
 use crate::uapi::ioctl::request;
+use crate::uapi::lock::LOCKS_MAX;
 use crate::uapi::tap::Access;
 use crate::uapi::tap::Fanout;
 use crate::uapi::tap::Gso;
@@ -50,6 +51,7 @@ const UNTAP: u32 = request(ioctl::UNTAP, 0);
 const QUERY: u32 = request(ioctl::QUERY, 0);
 const SET: u32 = request(ioctl::SET, 0);
 const MONITOR: u32 = request(ioctl::MONITOR, 0);
+const LOCK: u32 = request(ioctl::LOCK, 0);
 
 /// Does what a program asks of its session.
 pub(crate) fn on_session(session: &Arc<Session>, request: &Request) -> Result {
@@ -64,6 +66,7 @@ pub(crate) fn on_session(session: &Arc<Session>, request: &Request) -> Result {
         QUERY => query(session, request),
         SET => set(session, request),
         MONITOR => monitor(session, request),
+        LOCK => lock(session, request),
         _ => Err(ENOTTY),
     }
 }
@@ -299,6 +302,25 @@ fn monitor(session: &Session, request: &Request) -> Result {
     // Before it listens, which it cannot cease to do while others may wait for its events.
     request.write(&ask)?;
     session.listen(ask.kinds, size)
+}
+
+fn lock(session: &Session, request: &Request) -> Result {
+    let ask: ioctl::Lock = request.read()?;
+    let of_wait = ask.op == ioctl::LOCK_WAIT || (ask.seen, ask.timeout_us) == (0, 0);
+    if ask.pad != 0 || ask.reserved != 0 || ask.number >= LOCKS_MAX || !of_wait {
+        return Err(EINVAL);
+    }
+    let (id, number) = (session.serving.id, ask.number);
+    match ask.op {
+        ioctl::LOCK_REGISTER => session.register_lock(number),
+        ioctl::LOCK_UNREGISTER => session.locks()?.unregister(id, number).map(drop),
+        ioctl::LOCK_WAIT => {
+            let locks = session.locks()?;
+            locks.wait(id, number, ask.seen, ask.timeout_us).map(drop)
+        }
+        ioctl::LOCK_WAKE => session.locks()?.wake(id, number),
+        _ => Err(EINVAL),
+    }
 }
 
 fn query(session: &Session, request: &Request) -> Result {

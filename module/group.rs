@@ -26,6 +26,7 @@ use crate::sys::netdev::Namespace;
 use crate::sys::task::may_administer;
 use crate::sys::task::Owner;
 use crate::sys::task::Pinned;
+use crate::uapi::layout::LOCKS_LEN;
 use crate::uapi::stats::RegionStats;
 use crate::uapi::tap::Access;
 use crate::uapi::tap::GROUP_MAX;
@@ -265,6 +266,7 @@ impl Groups {
 /// What a region counts against the limit of each who maps it.
 fn charge_for(mbuf_size: u32, mbufs: u32) -> Result<Arc<Pinned>> {
     let bytes = u64::from(mbufs).wrapping_mul(u64::from(mbuf_size));
+    let bytes = bytes.wrapping_add(u64::from(LOCKS_LEN));
     Ok(Arc::new(Pinned::charge(bytes)?, GFP_KERNEL)?)
 }
 

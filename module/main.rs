@@ -24,6 +24,7 @@ mod flows;
 mod group;
 mod haul;
 mod intake;
+mod lock;
 mod outbox;
 mod reclaim;
 mod region;

@@ -33,6 +33,7 @@ use kernel::sync::atomic::Release;
 use kernel::sync::Arc;
 use kernel::sync::SpinLock;
 
+use crate::lock::Locks;
 use crate::stats::Counter;
 use crate::sys::pages::SharedPages;
 use crate::sys::skb::Skb;
@@ -171,6 +172,8 @@ pub(crate) struct Region {
     /// many mbufs as were ever out at once.
     peak: Atomic<u32>,
     reclaimed: Counter,
+    /// For programs that work together.
+    locks: Arc<Locks>,
 }
 
 impl Region {
@@ -192,6 +195,7 @@ impl Region {
             slots.push_within_capacity(slot)?;
             let_others_run(index);
         }
+        let locks = Locks::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 group,
@@ -201,6 +205,7 @@ impl Region {
                 free <- new_spinlock!(FreeList { head: 0, count: mbufs }, "nettap_free"),
                 peak: Atomic::new(0),
                 reclaimed: Counter::new(),
+                locks,
             }),
             GFP_KERNEL,
         )
@@ -214,6 +219,11 @@ impl Region {
     /// The memory.
     pub(crate) fn pages(&self) -> &SharedPages {
         &self.pages
+    }
+
+    /// The shared locks of its sessions.
+    pub(crate) fn locks(&self) -> &Arc<Locks> {
+        &self.locks
     }
 
     /// Size of an mbuf.

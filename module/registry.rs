@@ -36,6 +36,7 @@ use crate::sys::time::OnLater;
 use crate::tap::Policies;
 use crate::uapi::event::Event;
 use crate::uapi::event::EventKind;
+use crate::uapi::lock::LOCK_OWNER;
 use crate::uapi::stats::RegionStats;
 use crate::uapi::stats::SessionStats;
 use crate::uapi::stats::TapStats;
@@ -177,12 +178,15 @@ impl Registry {
         make: impl FnOnce(u32) -> Result<Arc<Serving>>,
     ) -> Result<Arc<Serving>> {
         let mut inner = self.inner.lock();
-        let serving = make(inner.next_session)?;
-        let id = serving.id;
+        let mut id = inner.next_session;
+        while inner.sessions.get(&id).is_some() {
+            id = after(id);
+        }
+        let serving = make(id)?;
         inner
             .sessions
             .try_create_and_insert(id, Arc::clone(&serving), GFP_KERNEL)?;
-        inner.next_session = inner.next_session.wrapping_add(1).max(1);
+        inner.next_session = after(id);
         Ok(serving)
     }
 
@@ -433,6 +437,11 @@ impl Registry {
         let ended = inner.ended.iter().filter(|t| t.id >= from);
         ended.min_by_key(|t| t.id).copied()
     }
+}
+
+/// The session id to try after `id`: the word of a shared lock has room for it.
+fn after(id: u32) -> u32 {
+    (id.wrapping_add(1) & LOCK_OWNER).max(1)
 }
 
 impl OnGone for Registry {

@@ -457,7 +457,14 @@ impl Serving {
             wakeups: self.wakeups.get(),
             ..SessionStats::default()
         };
-        self.with(|state| state.export(self.id, &mut stats));
+        let region = self.with(|state| {
+            state.export(self.id, &mut stats);
+            state
+                .supply
+                .as_ref()
+                .map(|supply| Arc::clone(&supply.region))
+        });
+        stats.locks = region.map_or(0, |region| region.locks().registered(self.id));
         stats
     }
 }

@@ -20,6 +20,7 @@ use crate::filter::Named;
 use crate::group::Asked;
 use crate::group::Membership;
 use crate::intake::Common;
+use crate::lock::Locks;
 use crate::reclaim;
 use crate::reclaim::Cause;
 use crate::region::Region;
@@ -52,7 +53,8 @@ use crate::uapi::tap::RING_DEFAULT;
 use crate::uapi::tap::RING_MAX;
 use crate::uapi::tap::TAPS_MAX;
 
-/// mmap offsets are names: the region at zero, rings far behind, a place each.
+/// mmap offsets are names: the region at zero, its locks and the rings far behind, a place each.
+const LOCKS_AT: u64 = 1 << 39;
 const RINGS_AT: u64 = 1 << 40;
 /// Room for the pages of one side of the largest ring.
 const RING_ROOM: u64 = 1 << 20;
@@ -212,6 +214,7 @@ impl Session {
         ask.data_offset = DATA_OFFSET;
         ask.region_offset = 0;
         ask.region_len = region.pages().len() as u64;
+        ask.locks_offset = LOCKS_AT;
         ask.alloc = describe(&alloc, 0);
         ask.dealloc = describe(&dealloc, 1);
 
@@ -252,6 +255,15 @@ impl Session {
     pub(crate) fn unmap(&self, cause: Cause) -> Result {
         let mut control = self.control.lock();
         let membership = control.take().ok_or(ENXIO)?;
+        // First of all: somebody may be waiting for one.
+        let locks = membership.region().locks().end(self.serving.id);
+        if locks != 0 {
+            self.registry.events.tell(EventKind::LockReleased, |event| {
+                self.serving.describe(event);
+                event.cause = cause.raw();
+                event.count = u64::from(locks.count_ones());
+            });
+        }
         {
             let rtnl = Rtnl::lock();
             self.registry.end_taps_of(self.serving.id, cause, &rtnl);
@@ -386,7 +398,25 @@ impl Session {
         Ok(file)
     }
 
-    /// `mmap`: the region or one side of a ring, whole, shared, and read-only where it must be.
+    /// Registers a shared lock of the region.
+    pub(crate) fn register_lock(&self, number: u32) -> Result {
+        // Held, so that the session does not leave the region meanwhile.
+        let control = self.control.lock();
+        let membership = control.as_ref().ok_or(ENXIO)?;
+        membership
+            .region()
+            .locks()
+            .register(self.serving.id, number)
+    }
+
+    /// The shared locks of the region; the session may leave it meanwhile.
+    pub(crate) fn locks(&self) -> Result<Arc<Locks>> {
+        let control = self.control.lock();
+        let membership = control.as_ref().ok_or(ENXIO)?;
+        Ok(Arc::clone(membership.region().locks()))
+    }
+
+    /// `mmap`: the region, its locks or one side of a ring, whole, shared, and read-only where it must be.
     pub(crate) fn mmap(&self, vma: &Vma<'_>) -> Result {
         if !vma.is_shared() {
             return Err(EINVAL);
@@ -395,10 +425,15 @@ impl Session {
         let offset = vma.offset();
         let Some(ring) = offset.checked_sub(RINGS_AT) else {
             let Window { region, charge } = windows.region.as_ref().ok_or(ENXIO)?;
-            if offset != 0 || vma.len() != region.pages().len() as u64 {
+            let pages = match offset {
+                0 => region.pages(),
+                LOCKS_AT => region.locks().pages(),
+                _ => return Err(EINVAL),
+            };
+            if vma.len() != pages.len() as u64 {
                 return Err(EINVAL);
             }
-            return region.pages().map_into(vma, true, charge);
+            return pages.map_into(vma, true, charge);
         };
         let side = ring.wrapping_shr(RING_ROOM.trailing_zeros());
         if ring & RING_ROOM.wrapping_sub(1) != 0 {

@@ -19,7 +19,8 @@ LEVELS='
 	events:
 	drops:     stats events
 	flows:
-	region:    stats
+	lock:
+	region:    stats lock
 	filter:
 	group:     region
 	tap:       stats events drops rings flows region
@@ -35,7 +36,7 @@ LEVELS='
 	reclaim:   stats region tap haul round serve detour intake
 	registry:  stats events filter region group tap serve intake reclaim
 	tapfile:   serve reclaim registry
-	session:   stats events drops filter region group rings tap supply round serve detour intake reclaim registry tapfile
+	session:   stats lock events drops filter region group rings tap supply round serve detour intake reclaim registry tapfile
 	control:   stats filter region group rings tap intake reclaim registry tapfile session
 	device:    registry session control
 '

@@ -25,6 +25,7 @@ use super::chardev::Vma;
 use super::ffi;
 use super::task::Pinned;
 use super::word::SharedWord;
+use crate::uapi::lock::LockWords;
 use crate::uapi::mbuf::Header;
 use crate::uapi::ring::Cell;
 use crate::uapi::ring::Words;
@@ -127,6 +128,14 @@ impl SharedPages {
         let at = self.at(offset, len, 8)?;
         // SAFETY: In bounds and aligned; `Cell` is made of atomics only.
         Some(unsafe { core::slice::from_raw_parts(at.cast().as_ptr(), count) })
+    }
+
+    /// The pages as shared locks: as many as there is room for.
+    pub(crate) fn lock_words(&self) -> &[LockWords<SharedWord>] {
+        let count = self.len() / size_of::<LockWords<SharedWord>>();
+        // SAFETY: The mapping is `len` bytes long (type invariant) and page aligned; `LockWords` is made of
+        // atomics only, for which any bytes that a program may write are valid.
+        unsafe { core::slice::from_raw_parts(self.address.cast().as_ptr(), count) }
     }
 
     /// Copies a header out, once; the copy is what may be checked and used.

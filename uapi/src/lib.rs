@@ -59,5 +59,9 @@ pub const FEATURE_EVENTS: u64 = 1 << 4;
 pub const FEATURE_LOCKS: u64 = 1 << 5;
 
 /// Feature bits of this version; see [`ioctl::Info::features`].
-pub const FEATURES: u64 =
-    FEATURE_FANOUT | FEATURE_GROUPS | FEATURE_POLICIES | FEATURE_FILTER | FEATURE_EVENTS;
+pub const FEATURES: u64 = FEATURE_FANOUT
+    | FEATURE_GROUPS
+    | FEATURE_POLICIES
+    | FEATURE_FILTER
+    | FEATURE_EVENTS
+    | FEATURE_LOCKS;
