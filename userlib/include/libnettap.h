@@ -129,6 +129,25 @@ int interface_tap(const char *ifname, int mode, const struct nettap_options *opt
 int interface_untap(int tap);
 /* Wakes the kernel for a queue. The functions below call it when the kernel asks. */
 int nettap_doorbell(const struct nettap_queue *queue);
+/*
+ * Shared locks: NETTAP_LOCKS_MAX words, by their numbers, that all programs of a group share. One that is
+ * free is taken and released without a system call. A program that ends with a lock in hand loses it
+ * to the kernel, and the next owner is told. A lock belongs to one thread at a time, and is not to be
+ * taken again by who has it. mbuf_unmap() ends what was opened before it; close it all the same.
+ */
+struct nettap_shared_lock;
+int nettap_lock_open(unsigned int number, struct nettap_shared_lock **lock);
+/* 0: taken. 1: taken, and the last owner died with it, so that what it guards may be half done. At most
+ * `usec` microseconds (-ETIMEDOUT), 0 is for ever; a signal interrupts it (-EINTR). */
+int nettap_lock_take(struct nettap_shared_lock *lock, unsigned long long usec);
+/* The same, without waiting: -EBUSY when somebody has it. */
+int nettap_lock_try(struct nettap_shared_lock *lock);
+/* -EPERM: it was not with this session. */
+int nettap_lock_release(struct nettap_shared_lock *lock);
+/* NETTAP_LOCK_DATA words beside the lock, zero when the region was made, for what it guards. */
+uint32_t *nettap_lock_data(struct nettap_shared_lock *lock);
+/* The last one of a number: a lock that the session still has is released, as at its end. */
+void nettap_lock_close(struct nettap_shared_lock *lock);
 /* System calls made for the session since it was opened. */
 unsigned long long nettap_system_calls(void);
 

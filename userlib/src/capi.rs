@@ -11,6 +11,7 @@
 
 use std::ffi::{c_char, c_int, c_uint, c_ulonglong, CStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use nettap_uapi::tap::{Access, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull, TA
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
+use crate::lock::SharedLock;
 use crate::map::{Addresses, Region, Ring, Shared};
 use crate::session::{Session, SessionBuilder};
 use crate::tap::Tap;
@@ -390,6 +392,101 @@ pub(crate) extern "C" fn interface_untap(tap: c_int) -> c_int {
     match found {
         Some(_ended_here) => 0,
         None => -(Errno::EBADF as c_int),
+    }
+}
+
+/// `nettap_lock_open`: see the header.
+///
+/// # Safety
+///
+/// `lock` may be written.
+#[no_mangle]
+pub(crate) unsafe extern "C" fn nettap_lock_open(
+    number: c_uint,
+    lock: *mut *mut SharedLock,
+) -> c_int {
+    if lock.is_null() {
+        return -(Errno::EFAULT as c_int);
+    }
+    let opened = session().and_then(|session| session.shared_lock(number));
+    answer(opened.map(|opened| {
+        // SAFETY: the caller's promise: not null, so it may be written.
+        unsafe { lock.write(Box::into_raw(Box::new(opened))) };
+        0
+    }))
+}
+
+/// `nettap_lock_take`: see the header.
+///
+/// # Safety
+///
+/// `lock` is one of this library's and has not been closed.
+#[no_mangle]
+pub(crate) unsafe extern "C" fn nettap_lock_take(
+    lock: *const SharedLock,
+    usec: c_ulonglong,
+) -> c_int {
+    // SAFETY: the caller's promise.
+    let lock = unsafe { &*lock };
+    answer(lock.take(timeout(usec)).map(c_int::from))
+}
+
+/// `nettap_lock_try`: see the header.
+///
+/// # Safety
+///
+/// As for [`nettap_lock_take`].
+#[no_mangle]
+pub(crate) unsafe extern "C" fn nettap_lock_try(lock: *const SharedLock) -> c_int {
+    // SAFETY: the caller's promise.
+    let lock = unsafe { &*lock };
+    let busy = || failure("lock", Errno::EBUSY);
+    answer(
+        lock.try_take()
+            .and_then(|taken| taken.map(c_int::from).ok_or_else(busy)),
+    )
+}
+
+/// `nettap_lock_release`: see the header.
+///
+/// # Safety
+///
+/// As for [`nettap_lock_take`].
+#[no_mangle]
+pub(crate) unsafe extern "C" fn nettap_lock_release(lock: *const SharedLock) -> c_int {
+    // SAFETY: the caller's promise.
+    let lock = unsafe { &*lock };
+    answer(match lock.release() {
+        Ok(true) => Ok(0),
+        Ok(false) => Err(failure("lock", Errno::EPERM)),
+        Err(error) => Err(error),
+    })
+}
+
+/// `nettap_lock_data`: see the header.
+///
+/// # Safety
+///
+/// As for [`nettap_lock_take`].
+#[no_mangle]
+pub(crate) unsafe extern "C" fn nettap_lock_data(lock: *const SharedLock) -> *mut u32 {
+    // SAFETY: the caller's promise.
+    let lock = unsafe { &*lock };
+    lock.data()
+        .first()
+        .map_or(std::ptr::null_mut(), AtomicU32::as_ptr)
+}
+
+/// `nettap_lock_close`: see the header.
+///
+/// # Safety
+///
+/// As for [`nettap_lock_take`]; it is not used any more.
+#[no_mangle]
+pub(crate) unsafe extern "C" fn nettap_lock_close(lock: *mut SharedLock) {
+    if !lock.is_null() {
+        // SAFETY: `nettap_lock_open` made it of a box, and the caller's promise: closed once.
+        drop(unsafe { Box::from_raw(lock) });
     }
 }
 

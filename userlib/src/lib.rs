@@ -14,7 +14,8 @@
 //!    on, with everything the kernel knows of it. Through another tap, it leaves there.
 //! 5. Dropping the [`Mbuf`] drops the packet. [`Session::alloc`] begins a new one.
 //! 6. When nothing is there, a [`Wait`] strategy says whether to look again or to sleep.
-//! 7. When the program ends, in whatever way, the kernel sends on what it still held.
+//! 7. Programs that work together have [shared locks](Session::shared_lock).
+//! 8. When the program ends, in whatever way, the kernel sends on what it still held.
 //!
 //! ```no_run
 //! // Echo: every packet that eth0 receives goes through this program and on into the host.
@@ -47,6 +48,7 @@ mod capi;
 mod chain;
 mod error;
 mod filter;
+mod lock;
 mod map;
 mod mbuf;
 mod meta;
@@ -62,6 +64,7 @@ mod wait;
 
 pub use error::{Error, Rejected, Result};
 pub use filter::{Filter, Instruction};
+pub use lock::{LockGuard, SharedLock};
 pub use mbuf::Mbuf;
 pub use meta::{Csum, Direction, Meta, Segmentation, Segments, Vlan};
 pub use monitor::Monitor;

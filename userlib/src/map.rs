@@ -19,7 +19,8 @@ use std::sync::atomic::{fence, AtomicU32, Ordering};
 use std::sync::Arc;
 
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
-use nettap_uapi::layout::{RingMap, RING_CELLS};
+use nettap_uapi::layout::{RingMap, LOCKS_LEN, RING_CELLS};
+use nettap_uapi::lock::{LockWords, LOCKS_MAX};
 use nettap_uapi::mbuf::{Header, Window, HEADER_SIZE, MBUFS_MAX, MBUF_SIZE_MAX, NO_MBUF};
 use nettap_uapi::ring::{Cell, Cells, Consumer, Entry, Producer, Word, Words};
 use nettap_uapi::tap::CHAIN_MAX;
@@ -54,6 +55,16 @@ impl Word for Shared {
     }
     fn full_barrier() {
         fence(Ordering::SeqCst);
+    }
+}
+
+impl Shared {
+    /// The words behind a lock, for programs.
+    pub(crate) fn data_of(lock: &LockWords<Self>) -> &[AtomicU32] {
+        let data = lock.data.as_slice();
+        // SAFETY: `Shared` is an `AtomicU32` in all but name (`repr(transparent)`), and the slice lives as
+        // long as the borrow of the lock.
+        unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), data.len()) }
     }
 }
 
@@ -295,6 +306,34 @@ pub(crate) struct Addresses {
     pub(crate) rw: *mut Words<Shared>,
     pub(crate) cells: *mut u8,
     pub(crate) count: u32,
+}
+
+/// The pages of the region's shared locks.
+///
+/// # Invariants
+///
+/// The mapping is [`LOCKS_LEN`] bytes long or longer, which is [`LOCKS_MAX`] times [`LockWords`].
+#[derive(Debug)]
+pub(crate) struct LockPages(Pages);
+
+impl LockPages {
+    pub(crate) fn map(kernel: &dyn Kernel, guard: &Arc<ForkGuard>, offset: u64) -> Result<Self> {
+        // INVARIANT: `Pages::map` maps no less than it is asked for.
+        Pages::map(kernel, guard, offset, LOCKS_LEN as usize, true).map(Self)
+    }
+
+    /// A lock. `None` after `fork`, and when there is none of this number.
+    pub(crate) fn words(&self, number: u32) -> Option<&LockWords<Shared>> {
+        if number >= LOCKS_MAX || !self.0.guard.is_owner() {
+            return None;
+        }
+        let first = self.0.base().cast::<LockWords<Shared>>();
+        // SAFETY: by the type's invariant the mapping is long enough for the lock of this number.
+        let lock = unsafe { first.add(number as usize) };
+        // SAFETY: as before; mappings begin on a page, so it is aligned, and it consists of atomics, which
+        // other programs may change at will.
+        Some(unsafe { &*lock })
+    }
 }
 
 /// The region: `mbufs` buffers of `mbuf_size` bytes each.

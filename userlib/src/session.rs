@@ -19,6 +19,7 @@ use nettap_uapi::tap::{Access, GROUP_MAX};
 use nettap_uapi::ABI_VERSION;
 
 use crate::error::{Error, Result};
+use crate::lock::Locks;
 use crate::map::{Buffer, Filler, ForkGuard, Region, Ring};
 use crate::mbuf::Mbuf;
 use crate::sys::{Device, Kernel, Ready};
@@ -78,6 +79,7 @@ pub(crate) struct Shelf {
     pub(crate) guard: Arc<ForkGuard>,
     /// Where the data of a new packet begins in its mbufs.
     pub(crate) data_offset: u16,
+    pub(crate) locks: Locks,
     info: Info,
     calls: AtomicU64,
     // Declared last: dropped, and so closed, after the mappings. Any order works, this one is tidy.
@@ -92,6 +94,11 @@ impl Shelf {
         }
         self.calls.fetch_add(1, Ordering::Relaxed);
         Ok(&*self.kernel)
+    }
+
+    /// What the kernel told.
+    pub(crate) fn info(&self) -> &Info {
+        &self.info
     }
 
     /// The kernel, for what is no work on packets and is not counted.
@@ -137,7 +144,7 @@ impl Shelf {
 }
 
 /// A duration as requests carry it: 0 waits for ever, so no wait is the shortest one.
-fn micros(timeout: Option<Duration>) -> u64 {
+pub(crate) fn micros(timeout: Option<Duration>) -> u64 {
     timeout.map_or(0, |time| {
         let rounded_up = time.as_nanos().div_ceil(1000);
         u64::try_from(rounded_up).unwrap_or(u64::MAX).max(1)
@@ -277,6 +284,7 @@ impl SessionBuilder {
             region,
             guard,
             data_offset,
+            locks: Locks::at(map.locks_offset),
             calls: AtomicU64::new(0),
             kernel,
         };

@@ -47,6 +47,7 @@ pub(crate) trait Kernel: Send + Sync + fmt::Debug {
     fn tap(&self, arg: &mut ioctl::Tap) -> Result<OwnedFd>;
     fn untap(&self, arg: &mut ioctl::Untap) -> Result<()>;
     fn set(&self, arg: &mut ioctl::Set) -> Result<()>;
+    fn lock(&self, arg: &mut ioctl::Lock) -> Result<()>;
     /// Fills `records`, of `record_size` bytes each; returns how many.
     fn query(
         &self,
@@ -91,6 +92,7 @@ mod raw {
         set: SET, ioctl::Set;
         query: QUERY, ioctl::Query;
         monitor: MONITOR, ioctl::Monitor;
+        lock: LOCK, ioctl::Lock;
     }
     nix::ioctl_none_bad!(unmap, super::request_unmap());
 }
@@ -186,6 +188,10 @@ impl Kernel for Device {
 
     fn set(&self, arg: &mut ioctl::Set) -> Result<()> {
         ask!(self, "set a tap's policies", set, arg).map(drop)
+    }
+
+    fn lock(&self, arg: &mut ioctl::Lock) -> Result<()> {
+        ask!(self, "lock", lock, arg).map(drop)
     }
 
     fn query(

@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use nettap_uapi::ioctl;
+use nettap_uapi::lock::{owner_of, release_dead};
 use nettap_uapi::mbuf::DATA_OFFSET;
-use nettap_uapi::ring::{PrivateConsumer, PrivateProducer};
+use nettap_uapi::ring::{PrivateConsumer, PrivateProducer, Word};
 use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 
 use super::{detour, revert, Mock, State, Tap, TAPS};
 use crate::error::{Error, Result};
 use crate::sys::{Kernel, Ready};
+
+/// The only session of the machine.
+pub(crate) const SESSION: u32 = 7;
 
 fn micros(timeout_us: u64) -> Option<Duration> {
     (timeout_us != 0).then(|| Duration::from_micros(timeout_us))
@@ -27,7 +31,7 @@ impl Kernel for Arc<Mock> {
             return Err(Error::request("info", "", Errno::EPROTO));
         }
         arg.abi_version = self.machine.abi_version;
-        arg.session = 7;
+        arg.session = SESSION;
         Ok(())
     }
 
@@ -36,6 +40,7 @@ impl Kernel for Arc<Mock> {
         arg.mbufs = self.machine.told_mbufs.unwrap_or(self.machine.mbufs);
         arg.data_offset = DATA_OFFSET;
         arg.region_len = u64::from(self.machine.mbufs) * u64::from(self.machine.mbuf_size);
+        arg.locks_offset = self.locks_at();
         arg.alloc = self.told(0);
         arg.dealloc = self.told(1);
         self.serve();
@@ -100,6 +105,30 @@ impl Kernel for Arc<Mock> {
 
     fn untap(&self, _arg: &mut ioctl::Untap) -> Result<()> {
         Err(Error::request("interface_untap", "", Errno::ENOENT))
+    }
+
+    fn lock(&self, arg: &mut ioctl::Lock) -> Result<()> {
+        let word = &self.lock_words(arg.number).word;
+        match arg.op {
+            ioctl::LOCK_REGISTER => self.state().locks |= 1 << arg.number,
+            ioctl::LOCK_UNREGISTER => {
+                self.state().locks &= !(1 << arg.number);
+                release_dead(word, SESSION);
+            }
+            // Any other owner is none.
+            ioctl::LOCK_WAIT if owner_of(arg.seen) != SESSION => {
+                release_dead(word, owner_of(arg.seen));
+            }
+            ioctl::LOCK_WAIT => {
+                let seen = arg.seen;
+                let changed = |_: &State| (word.load() != seen).then_some(());
+                return self
+                    .until(micros(arg.timeout_us), changed)
+                    .ok_or(Error::TimedOut);
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn query(&self, _kind: u32, from: u32, size: usize, records: &mut [u8]) -> Result<usize> {

@@ -8,7 +8,7 @@
 
 #![allow(unsafe_code)]
 
-mod answers;
+pub(crate) mod answers;
 
 use std::fmt;
 use std::fs::File;
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use memmap2::{MmapOptions, MmapRaw};
 use nettap_uapi::layout::{RingMap, RING_CELLS};
+use nettap_uapi::lock::LockWords;
 use nettap_uapi::mbuf::{Header, DATA_OFFSET, DIR_RECEIVED, NO_MBUF};
 use nettap_uapi::ring::{Cell, Cells, Entry, PrivateConsumer, PrivateProducer, Word, Words};
 use nix::sys::memfd::{memfd_create, MFdFlags};
@@ -99,6 +100,8 @@ pub(crate) struct State {
     pub(crate) refused: u32,
     pub(crate) doorbells: u32,
     pub(crate) unmapped: bool,
+    /// A bit for each shared lock that is registered.
+    pub(crate) locks: u64,
 }
 
 /// The kernel's side of one session.
@@ -161,6 +164,7 @@ impl Machine {
                 refused: 0,
                 doorbells: 0,
                 unmapped: false,
+                locks: 0,
             }),
         })
     }
@@ -202,6 +206,19 @@ impl Mock {
             cells: self.machine.cells,
             reserved: 0,
         }
+    }
+
+    /// Where the shared locks lie: behind the rings.
+    fn locks_at(&self) -> u64 {
+        self.side(detour(TAPS as usize), false)
+    }
+
+    /// A shared lock.
+    pub(crate) fn lock_words(&self, number: u32) -> &LockWords<Shared> {
+        let at = self.locks_at() as usize + number as usize * size_of::<LockWords<Shared>>();
+        let first = self.memory.as_mut_ptr().wrapping_add(at);
+        // SAFETY: the file has a side for them, which is aligned, and they are atomics.
+        unsafe { &*first.cast() }
     }
 
     fn mbuf(&self, index: u32) -> *mut u8 {
