@@ -132,6 +132,7 @@ fn advice(request: &str, errno: Errno) -> Option<&'static str> {
         }
         ("interface_tap", Errno::ENOSPC) => "the session has as many taps as it may; untap one",
         ("interface_tap", Errno::EOPNOTSUPP) => "this interface or policy cannot be tapped",
+        ("lock", Errno::EOPNOTSUPP) => "this module has no shared locks: load a newer nettap.ko",
         ("mbuf_pull", Errno::ENODEV) => "open a tap first; no packet can come",
         (_, Errno::ENODEV) => "the tap has ended; open it again",
         (_, Errno::ENXIO) => "map first; this session has no mbufs",

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use nettap_uapi::ioctl::{self, LOCK_REGISTER, LOCK_UNREGISTER, LOCK_WAIT, LOCK_WAKE};
 use nettap_uapi::lock::{announce, release, try_take, Attempt, LockWords, Release, LOCKS_MAX};
+use nettap_uapi::FEATURE_LOCKS;
+use nix::errno::Errno;
 
 use crate::error::{Error, Result};
 use crate::map::{LockPages, Shared};
@@ -57,6 +59,9 @@ impl Session {
         };
         if !shelf.guard.is_owner() {
             return Err(Error::Forked);
+        }
+        if shelf.info().features & FEATURE_LOCKS == 0 {
+            return Err(Error::request("lock", "", Errno::EOPNOTSUPP));
         }
         if locks.pages.get().is_none() {
             let pages = LockPages::map(shelf.kernel(), &shelf.guard, locks.offset)?;

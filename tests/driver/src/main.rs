@@ -15,6 +15,7 @@ mod ebpf;
 mod edit;
 mod frames;
 mod inject;
+mod locks;
 mod payload;
 mod raw;
 mod relay;
@@ -47,6 +48,8 @@ enum Command {
     Inject(inject::Inject),
     /// Load a small eBPF socket filter and pin it.
     BpfPin(ebpf::Pin),
+    /// Programs over the library that count under a shared lock and are killed.
+    Locks(locks::Locks),
     /// The ABI by hand.
     #[command(subcommand)]
     Raw(raw::Suite),
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Relay(relay) => relay.run(),
         Command::Inject(inject) => inject.run(),
         Command::BpfPin(pin) => pin.run(),
+        Command::Locks(locks) => locks.run(),
         Command::Raw(suite) => suite.run(),
     };
     match outcome {

@@ -31,6 +31,7 @@ impl Kernel for Arc<Mock> {
             return Err(Error::request("info", "", Errno::EPROTO));
         }
         arg.abi_version = self.machine.abi_version;
+        arg.features = nettap_uapi::FEATURES;
         arg.session = SESSION;
         Ok(())
     }

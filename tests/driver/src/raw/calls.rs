@@ -116,7 +116,7 @@ fn growth(checks: &mut Checks) -> Outcome {
         Err(Errno::EINVAL),
     );
     let map = ioctl::Map {
-        reserved: [1, 0],
+        reserved: 1,
         ..Default::default()
     };
     checks.equal(

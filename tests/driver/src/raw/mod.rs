@@ -11,6 +11,7 @@ mod filters;
 mod hostile;
 mod lengths;
 mod locked;
+mod locks;
 mod mapping;
 mod modes;
 mod session;
@@ -65,6 +66,8 @@ pub(crate) enum Suite {
     Hostile(Peer),
     /// Filters that are refused, and what others see and do.
     Filters(Peer),
+    /// Shared locks: requests, waits, deaths, scribbled words.
+    Locks,
     /// Give super-packets or snapped packets another length, which is refused.
     Lengths(lengths::Lengths),
     /// Headers of changed and new packets that cannot be.
@@ -90,6 +93,7 @@ impl Suite {
             Self::LastWords(peer) => ending::last_words(&peer),
             Self::Hostile(peer) => hostile::run(&peer),
             Self::Filters(peer) => filters::run(&peer),
+            Self::Locks => locks::run(),
             Self::Lengths(lengths) => lengths.run(),
             Self::Shapes(peer) => shaped::run(&peer),
         }

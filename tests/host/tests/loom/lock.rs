@@ -7,12 +7,13 @@
 //! lock. The checker reports a deadlock when all sleep.
 
 use crate::word::{burn, dies, immortal, Honest, Mortal};
-use crate::{every, most};
+use crate::{every, every_if_optimised, most};
 use loom::cell::UnsafeCell;
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 use nettap_uapi::lock::{
-    announce, owner_of, release, release_dead, try_take, Attempt, LockWords, Release, LOCK_WAITERS,
+    announce, owner_of, release, release_dead, try_take, Attempt, LockWords, Release,
+    LOCK_OWNER_DIED, LOCK_WAITERS,
 };
 use nettap_uapi::ring::Word;
 use std::sync::Arc;
@@ -171,7 +172,9 @@ pub(crate) fn one_at_a_time<W: Word + Default + Send + Sync + 'static>(programs:
         other.join().unwrap();
     }
     assert!(!guarded.mend());
-    assert_eq!(guarded.halves[0].with(|half| unsafe { *half }), programs);
+    // SAFETY: as in `change`; all others have ended.
+    let count = guarded.halves[0].with(|half| unsafe { *half });
+    assert_eq!(count, programs);
     assert_eq!(owner_of(guarded.lock.word.load()), 0);
 }
 
@@ -216,7 +219,7 @@ pub(crate) fn an_owner_dies(at: u32, waking: Waking) {
 #[test]
 fn an_owner_dies_at_any_point() {
     for at in 0..STEPS {
-        every(move || an_owner_dies(at, Waking::All));
+        every_if_optimised(move || an_owner_dies(at, Waking::All));
     }
 }
 
@@ -252,7 +255,7 @@ fn a_waiter_dies_at_any_point() {
                 let guarded = guarded.clone();
                 thread::spawn(move || guarded.pass(2))
             };
-            assert_eq!(guarded.release(3) == Release::NotOwner, false);
+            assert_ne!(guarded.release(3), Release::NotOwner);
             dying.join().unwrap();
             other.join().unwrap();
             assert_eq!(owner_of(guarded.lock.word.load()), 0);
@@ -292,7 +295,7 @@ fn a_waiter_may_give_up() {
 #[test]
 fn an_owner_that_is_none_holds_nobody_up() {
     for word in [9, 9 | LOCK_WAITERS, u32::MAX] {
-        every(move || {
+        most(2, move || {
             let guarded = Guarded::<Honest>::new(2, word, Waking::All);
             let other = {
                 let guarded = guarded.clone();
@@ -309,21 +312,26 @@ fn an_owner_that_is_none_holds_nobody_up() {
     }
 }
 
-/// A program takes back what the kernel gives away, and scribbles: the end of a session finds its way out, and
-/// takes nothing from another session that has the lock by then.
+/// A program of the group takes the word for itself while the kernel releases it: the end of a session finds its
+/// way out, and takes nothing from whom it finds there.
 #[test]
-fn the_end_of_a_session_is_not_held_up() {
+fn the_end_of_a_session_takes_from_nobody_else() {
     every(|| {
         let guarded = Guarded::<Honest>::new(2, 1, Waking::All);
-        let scribbler = {
+        let thief = {
             let guarded = guarded.clone();
             thread::spawn(move || {
-                guarded.lock.word.store(1 | LOCK_WAITERS);
-                guarded.lock.word.store(2);
+                let word = &guarded.lock.word;
+                word.replace(1, 1 | LOCK_WAITERS);
+                (0..2).any(|_| word.replace(word.load(), 2))
             })
         };
         guarded.end(1);
-        scribbler.join().unwrap();
-        assert_eq!(guarded.lock.word.load(), 2);
+        let word = if thief.join().unwrap() {
+            2
+        } else {
+            LOCK_OWNER_DIED
+        };
+        assert_eq!(guarded.lock.word.load(), word);
     });
 }

@@ -25,7 +25,7 @@ fn every(case: impl Fn() + Send + Sync + 'static) {
     loom::model(case);
 }
 
-/// Checks the one case that takes minutes without optimisation: there, interrupted less often.
+/// Checks a case that takes minutes without optimisation: there, interrupted less often.
 fn every_if_optimised(case: impl Fn() + Send + Sync + 'static) {
     if cfg!(debug_assertions) {
         most(3, case);

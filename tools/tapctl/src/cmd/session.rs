@@ -53,4 +53,5 @@ fn record(session: &SessionStats) -> Record {
         .both("rounds", "rounds", session.rounds)
         .both("calls", "calls", session.calls)
         .both("wakeups", "wake-ups", session.wakeups)
+        .both("locks", "locks", session.locks)
 }
