@@ -17,9 +17,8 @@ use crate::sys::hook::Way;
 use crate::sys::netdev::Device;
 use crate::sys::skb::Offload;
 use crate::sys::skb::Skb;
-use crate::uapi::mbuf::Header;
+use crate::uapi::mbuf::Shape;
 use crate::uapi::mbuf::Window;
-use crate::uapi::mbuf::DATA_OFFSET;
 use crate::uapi::mbuf::NO_MBUF;
 use crate::uapi::tap::Mode;
 use crate::uapi::tap::CHAIN_MAX;
@@ -67,36 +66,19 @@ pub(crate) fn apply_changes(
     let seen = skb.describe(way);
     let gso = seen.is_gso();
     let mut windows = [None::<(u32, Window)>; CHAIN_MAX as usize];
-    let mut first = Header::default();
-    let (mut copied, mut total) = (0u32, 0u32);
-    let (mut head, mut tail) = (0i32, 0i32);
-    let last = chain.count().wrapping_sub(1);
-    for ((nth, index), place) in (0u32..).zip(chain.indices()).zip(windows.iter_mut()) {
+    let mut first = None;
+    let mut shape = Shape::new(chain.count(), region.mbuf_size());
+    for (index, place) in chain.indices().zip(windows.iter_mut()) {
         let header = region.read_header(index).ok_or(Flaw::Shape)?;
-        let window =
-            Window::of(header.offset, header.len, region.mbuf_size()).ok_or(Flaw::Shape)?;
-        let len = chain.len(index);
-        let grown_at_head = (DATA_OFFSET as i32).wrapping_sub(window.offset() as i32);
-        let grown_at_tail =
-            (window.end() as i32).wrapping_sub(DATA_OFFSET.wrapping_add(len) as i32);
-        if nth == 0 {
-            first = header;
-            head = grown_at_head;
-        } else if grown_at_head != 0 {
-            return Err(Flaw::Shape);
-        }
-        if nth == last {
-            tail = grown_at_tail;
-        } else if grown_at_tail != 0 {
-            return Err(Flaw::Shape);
-        }
-        copied = copied.wrapping_add(len);
-        total = total.wrapping_add(window.len());
+        let window = shape.add(&header, chain.len(index)).ok_or(Flaw::Shape)?;
+        first.get_or_insert(header);
         *place = Some((index, window));
     }
+    let (head, tail) = (shape.head(), shape.tail());
+    let first = first.ok_or(Flaw::Shape)?;
     let offload = Offload::of(&first).ok_or(Flaw::Offload)?;
-    let snapped = copied < seen.wire_len();
-    if total < FRAME_MIN {
+    let snapped = shape.copied() < seen.wire_len();
+    if shape.len() < FRAME_MIN {
         return Err(Flaw::Shape);
     }
     if (gso && (head != 0 || tail != 0)) || (snapped && tail != 0) {

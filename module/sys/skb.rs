@@ -98,16 +98,10 @@ impl Offload {
     /// The state in a header that was copied out of shared memory; nothing when it names what does
     /// not exist. Whether it fits the packet is for [`Skb::settle`] and [`Skb::finish_new`] to say.
     pub(crate) fn of(header: &Header) -> Option<Self> {
-        if header.csum > mbuf::CSUM_VALID || header.reserved != 0 {
-            return None;
-        }
-        if header.flags & !(mbuf::MBUF_VLAN | mbuf::MBUF_SNAPPED) != 0 {
+        if !header.is_known() {
             return None;
         }
         let vlan = header.flags & mbuf::MBUF_VLAN != 0;
-        if vlan && !matches!(header.vlan_proto, 0x8100 | 0x88a8) {
-            return None;
-        }
         Some(Self(ffi::nettap_offload {
             mark: header.mark,
             priority: header.priority,

@@ -166,3 +166,93 @@ impl Window {
         self.offset().wrapping_add(self.len())
     }
 }
+
+/// How the data of a changed packet lie in its chain, against how the kernel had laid them: what a program
+/// may move is the head of the first mbuf and the tail of the last.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    mbuf_size: u32,
+    /// Mbufs still to come.
+    left: u32,
+    is_first: bool,
+    head: i32,
+    tail: i32,
+    copied: u32,
+    len: u32,
+}
+
+impl Shape {
+    /// The shape of a chain of `count` mbufs of `mbuf_size` bytes, before its first.
+    pub const fn new(count: u32, mbuf_size: u32) -> Self {
+        Self {
+            mbuf_size,
+            left: count,
+            is_first: true,
+            head: 0,
+            tail: 0,
+            copied: 0,
+            len: 0,
+        }
+    }
+
+    /// The next mbuf of the chain: `header` is a copy of its header, `len` are the bytes that the kernel had put
+    /// there. Where its data lie now; nothing when that cannot be.
+    pub fn add(&mut self, header: &Header, len: u32) -> Option<Window> {
+        let window = Window::of(header.offset, header.len, self.mbuf_size)?;
+        let laid = DATA_OFFSET
+            .checked_add(len)
+            .filter(|&end| end <= self.mbuf_size)?;
+        self.left = self.left.checked_sub(1)?;
+        // All of these are offsets in an mbuf.
+        let head = (DATA_OFFSET as i32).wrapping_sub(window.offset() as i32);
+        let tail = (window.end() as i32).wrapping_sub(laid as i32);
+        if (!self.is_first && head != 0) || (self.left != 0 && tail != 0) {
+            return None;
+        }
+        if self.is_first {
+            self.head = head;
+        }
+        self.is_first = false;
+        self.tail = tail;
+        self.copied = self.copied.checked_add(len)?;
+        self.len = self.len.checked_add(window.len())?;
+        Some(window)
+    }
+
+    /// Bytes by which the packet has grown in front; below zero: shrunk.
+    pub const fn head(&self) -> i32 {
+        self.head
+    }
+
+    /// Bytes by which it has grown at its end; below zero: shrunk.
+    pub const fn tail(&self) -> i32 {
+        self.tail
+    }
+
+    /// Bytes that the kernel had put into the chain.
+    pub const fn copied(&self) -> u32 {
+        self.copied
+    }
+
+    /// Bytes that are there now.
+    pub const fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Header {
+    /// Whether checksum state, VLAN tag and flags name what exists. Whether they fit the packet is another
+    /// question.
+    pub const fn is_known(&self) -> bool {
+        let vlan = self.flags & MBUF_VLAN != 0;
+        self.csum <= CSUM_VALID
+            && self.reserved == 0
+            && self.flags & !(MBUF_VLAN | MBUF_SNAPPED) == 0
+            && (!vlan || self.vlan_proto == 0x8100 || self.vlan_proto == 0x88a8)
+    }
+}

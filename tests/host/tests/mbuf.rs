@@ -4,9 +4,9 @@
 //! stays inside the mbuf.
 
 use nettap_uapi::mbuf::{
-    Header, Window, CSUM_NONE, CSUM_PARTIAL, CSUM_VALID, DATA_OFFSET, DIR_RECEIVED, DIR_SENT,
-    GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4, HEADER_SIZE, MBUFS_MAX,
-    MBUF_SIZE_DEFAULT, MBUF_SIZE_MAX, MBUF_SIZE_MIN, NO_MBUF,
+    Header, Shape, Window, CSUM_NONE, CSUM_PARTIAL, CSUM_VALID, DATA_OFFSET, DIR_RECEIVED,
+    DIR_SENT, GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4, HEADER_SIZE, MBUFS_MAX,
+    MBUF_SIZE_DEFAULT, MBUF_SIZE_MAX, MBUF_SIZE_MIN, MBUF_SNAPPED, MBUF_VLAN, NO_MBUF,
 };
 use proptest::prelude::*;
 use zerocopy::{FromBytes, IntoBytes};
@@ -37,6 +37,81 @@ proptest! {
                 prop_assert_eq!(u64::from(window.end()), end);
                 prop_assert_eq!(window.is_empty(), len == 0);
             }
+        }
+    }
+}
+
+/// A mbuf of a chain: bytes that the kernel put there, and what the program did to offset and length.
+fn laid() -> impl Strategy<Value = (u32, i32, i32)> {
+    let moved = || prop_oneof![6 => Just(0i32), 1 => -70..70i32, 1 => -5000..5000i32];
+    (0..=MBUF_SIZE_DEFAULT - DATA_OFFSET, moved(), moved())
+}
+
+proptest! {
+    /// A changed packet is accepted exactly when only its ends have moved, within their mbufs; and then it
+    /// is as long as what it was and what it grew by.
+    #[test]
+    fn a_shape_is_what_its_ends_make_it(mbufs in prop::collection::vec(laid(), 1..6)) {
+        let mut shape = Shape::new(mbufs.len() as u32, MBUF_SIZE_DEFAULT);
+        let (mut copied, mut now, mut refused) = (0u32, 0u32, false);
+        for (nth, (len, head, tail)) in mbufs.iter().copied().enumerate() {
+            let offset = DATA_OFFSET as i32 - head;
+            let new_len = len as i32 + head + tail;
+            let header = Header {
+                offset: offset as u16,
+                len: new_len as u16,
+                ..Header::default()
+            };
+            let end = i64::from(header.offset) + i64::from(header.len);
+            let inside = u32::from(header.offset) >= HEADER_SIZE && end <= i64::from(MBUF_SIZE_DEFAULT);
+            // What wrapped around is another change than was meant, and judged as what it is.
+            let head = DATA_OFFSET as i32 - i32::from(header.offset);
+            let tail = (end - i64::from(DATA_OFFSET + len)) as i32;
+            let fixed = (nth > 0 && head != 0) || (nth + 1 < mbufs.len() && tail != 0);
+            let window = shape.add(&header, len);
+            prop_assert_eq!(window.is_some(), inside && !fixed);
+            let Some(window) = window else {
+                refused = true;
+                break;
+            };
+            prop_assert!(window.offset() >= HEADER_SIZE && window.end() <= MBUF_SIZE_DEFAULT);
+            copied += len;
+            now += window.len();
+        }
+        if !refused {
+            prop_assert_eq!((shape.copied(), shape.len()), (copied, now));
+            let grown = i64::from(shape.head()) + i64::from(shape.tail());
+            prop_assert_eq!(i64::from(now), i64::from(copied) + grown);
+            prop_assert!(shape.add(&Header::default(), 0).is_none(), "longer than its chain");
+        }
+    }
+
+    /// Any headers and any account of what was there: no panic, and what is accepted lies in the mbufs.
+    #[test]
+    fn any_chain_is_a_shape_or_none(
+        mbufs in prop::collection::vec(([any::<u8>(); 64], any::<u32>()), 0..5),
+        count: u32,
+        mbuf_size in MBUF_SIZE_MIN..=MBUF_SIZE_MAX,
+    ) {
+        let mut shape = Shape::new(count, mbuf_size);
+        for (bytes, len) in mbufs {
+            let header = Header::read_from_bytes(&bytes).unwrap();
+            if let Some(window) = shape.add(&header, len) {
+                prop_assert!(window.offset() >= HEADER_SIZE && window.end() <= mbuf_size);
+            }
+            let _ = header.is_known();
+        }
+    }
+
+    /// A header that is known has one of the states that the documentation lists, in each field.
+    #[test]
+    fn a_known_header_names_what_exists(csum: u8, flags: u8, vlan_proto in edges(), reserved in 0..3u16) {
+        for vlan_proto in [vlan_proto, 0x8100, 0x88a8] {
+            let header = Header { csum, flags, vlan_proto, reserved, ..Header::default() };
+            let states = [CSUM_NONE, CSUM_PARTIAL, CSUM_VALID].contains(&csum);
+            let tag = flags & MBUF_VLAN == 0 || [0x8100, 0x88a8].contains(&vlan_proto);
+            let known = states && tag && flags & !(MBUF_VLAN | MBUF_SNAPPED) == 0 && reserved == 0;
+            prop_assert_eq!(header.is_known(), known);
         }
     }
 }
