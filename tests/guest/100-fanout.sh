@@ -42,11 +42,11 @@ judge() {
 for fanout in any flow; do
 	part "four programs, fanout $fanout"
 	for name in one two three four; do program $name $fanout; done
-	[[ $fanout == flow ]] && listen 250 || listen 250 --unordered
-	send 250 50
+	[[ $fanout == flow ]] && listen 100 || listen 100 --unordered
+	send 100 100
 	judge
 	await "nothing is out" test_total b0 input detoured.in_flight -eq 0
-	expect "packets of all four" "$(total b0 input ended.reverted)" -eq 2000
+	expect "packets of all four" "$(total b0 input ended.reverted)" -eq 800
 	expect "programs that had some" "$(shares b0 input ended.reverted)" -ge 3
 	pings client 10.1.0.1 5
 	stop one
@@ -58,8 +58,8 @@ done
 part "programs come, go and are killed under traffic: every flow whole and in order"
 program one flow
 program two flow
-listen 3000
-send 3000 400
+listen 500
+send 500 6000
 program three flow
 program four flow
 kill_hard one

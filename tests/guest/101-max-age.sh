@@ -15,14 +15,14 @@ pings client 10.1.0.1 3
 receiver recv box 10.1.0.1:7000 --count 3000 --seconds 60
 kill -STOP "${PIDS[relay]}"
 start sender client ntdrive udp-send 10.1.0.1:7000 --count 3000 --gap 1000
-reaches b0 input watchdog.failed_open -eq true
+reaches b0 input watchdog.failed_open = true
 pings client 10.1.0.1 5
 kill -CONT "${PIDS[relay]}"
-reaches b0 input watchdog.failed_open -eq false
+reaches b0 input watchdog.failed_open = false
 finish sender
 finish recv
 quiet b0 input
-counts b0 input watchdog.fail_opens -eq 1
+counts b0 input watchdog.fail_opens -ge 1
 counts b0 input watchdog.aged -ge 1
 pings client 10.1.0.1 5
 stop relay
