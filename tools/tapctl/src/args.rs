@@ -11,9 +11,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use nettap::uapi::mbuf::{MBUF_SIZE_MAX, MBUF_SIZE_MIN};
 use nettap::uapi::tap::{self, Access, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull};
-use std::time::Duration;
 use nettap::EventKind;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Administers NetTap: taps, sessions, the region of packet buffers, and the programs that use them.
 #[derive(Debug, Parser)]

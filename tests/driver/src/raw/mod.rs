@@ -6,8 +6,8 @@
 mod calls;
 mod ending;
 mod events;
-mod groups;
 mod filters;
+mod groups;
 mod hostile;
 mod lengths;
 mod locked;

@@ -4,7 +4,9 @@
 //! `tests/abi/run.sh` compares it with what C compilers make of the generated header.
 
 use nettap_uapi::event::{self, Event};
-use nettap_uapi::ioctl::{self, Filter, Info, Lock, Map, Monitor, Pull, Push, Query, Set, Tap, Untap};
+use nettap_uapi::ioctl::{
+    self, Filter, Info, Lock, Map, Monitor, Pull, Push, Query, Set, Tap, Untap,
+};
 use nettap_uapi::layout::{self, RingMap};
 use nettap_uapi::lock::{self, LockWords};
 use nettap_uapi::mbuf::{self, Header};
