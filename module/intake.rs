@@ -28,6 +28,7 @@ use crate::filter::Filter;
 use crate::filter::Named;
 use crate::flows::Flows;
 use crate::flows::NO_FLOW;
+use crate::policies::Common;
 use crate::revert::way_of;
 use crate::stats::End;
 use crate::stats::Miss;
@@ -51,16 +52,6 @@ use crate::uapi::tap::OnFull;
 
 /// Most taps that share an intake.
 const MEMBERS_MAX: usize = 64;
-
-/// What all taps of an intake have in common.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Common {
-    pub(crate) mode: Mode,
-    pub(crate) fanout: Fanout,
-    pub(crate) gso: Gso,
-    pub(crate) on_full: OnFull,
-    pub(crate) no_consumer: NoConsumer,
-}
 
 /// Who is at an intake.
 struct Members(KVec<Arc<Inlet>>);

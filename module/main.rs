@@ -26,6 +26,7 @@ mod haul;
 mod intake;
 mod lock;
 mod outbox;
+mod policies;
 mod reclaim;
 mod region;
 mod registry;

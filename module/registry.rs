@@ -17,8 +17,9 @@ use kernel::sync::Mutex;
 use crate::events::Events;
 use crate::filter::Named;
 use crate::group::Groups;
-use crate::intake::Common;
 use crate::intake::Intake;
+use crate::policies::Change;
+use crate::policies::Common;
 use crate::reclaim;
 use crate::reclaim::Cause;
 use crate::reclaim::TakenBack;
@@ -33,7 +34,6 @@ use crate::sys::task::current_pid;
 use crate::sys::task::BottomHalvesOff;
 use crate::sys::time::Later;
 use crate::sys::time::OnLater;
-use crate::tap::Policies;
 use crate::uapi::event::Event;
 use crate::uapi::event::EventKind;
 use crate::uapi::lock::LOCK_OWNER;
@@ -42,9 +42,6 @@ use crate::uapi::stats::SessionStats;
 use crate::uapi::stats::TapStats;
 use crate::uapi::tap::Fanout;
 use crate::uapi::tap::Mode;
-use crate::uapi::tap::NoConsumer;
-use crate::uapi::tap::OnExit;
-use crate::uapi::tap::OnFull;
 
 /// Ended taps whose last figures are kept.
 const ENDED_KEPT: usize = 64;
@@ -82,38 +79,6 @@ impl Limits {
             Duration::from_micros(u64::from(self.alpha_min_us)),
             Duration::from_micros(u64::from(self.alpha_max_us)),
         )
-    }
-}
-
-/// Policies that are to change, checked.
-#[derive(Default)]
-pub(crate) struct Change {
-    pub(crate) on_full: Option<OnFull>,
-    pub(crate) on_exit: Option<OnExit>,
-    pub(crate) no_consumer: Option<NoConsumer>,
-    pub(crate) snaplen: Option<u32>,
-    pub(crate) max_bytes: Option<u64>,
-    pub(crate) max_age_us: Option<u64>,
-    pub(crate) filter: Option<Option<KBox<Named>>>,
-    /// The `SET_` bits of the request.
-    pub(crate) what: u32,
-}
-
-impl Change {
-    /// Those that each tap has for itself.
-    fn apply(&self, policies: &Policies) {
-        if let Some(policy) = self.on_exit {
-            policies.set_on_exit(policy);
-        }
-        if let Some(bytes) = self.snaplen {
-            policies.set_snaplen(bytes);
-        }
-        if let Some(bytes) = self.max_bytes {
-            policies.set_max_bytes(bytes);
-        }
-        if let Some(us) = self.max_age_us {
-            policies.set_max_age(us);
-        }
     }
 }
 

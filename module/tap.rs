@@ -19,6 +19,8 @@ use crate::drops::Drops;
 use crate::flows::Flows;
 use crate::flows::Out;
 use crate::flows::NO_FLOW;
+use crate::policies::Options;
+use crate::policies::Policies;
 use crate::region::Region;
 use crate::rings::RingPages;
 use crate::stats::bump;
@@ -35,81 +37,8 @@ use crate::uapi::ring::Look;
 use crate::uapi::ring::PrivateProducer;
 use crate::uapi::ring::Word;
 use crate::uapi::stats::TapStats;
-use crate::uapi::tap::Mode;
-use crate::uapi::tap::OnExit;
 use crate::uapi::tap::IFNAME_MAX;
 use crate::uapi::tap::TAP_STANDBY;
-
-/// What a tap is opened with for good.
-#[derive(Clone, Copy)]
-pub(crate) struct Options {
-    pub(crate) mode: Mode,
-    pub(crate) standby: bool,
-    pub(crate) ring_cells: u32,
-}
-
-/// What may change while a tap is open, a word each: a packet sees the old or the new.
-pub(crate) struct Policies {
-    on_exit: Atomic<u32>,
-    snaplen: Atomic<u32>,
-    max_bytes: Atomic<u64>,
-    max_age_us: Atomic<u64>,
-}
-
-impl Policies {
-    /// Policies, checked. `snaplen` is `u32::MAX` for whole packets.
-    pub(crate) fn new(on_exit: OnExit, snaplen: u32, max_bytes: u64, max_age_us: u64) -> Self {
-        Self {
-            on_exit: Atomic::new(on_exit as u32),
-            snaplen: Atomic::new(snaplen),
-            max_bytes: Atomic::new(max_bytes),
-            max_age_us: Atomic::new(max_age_us),
-        }
-    }
-
-    /// Another one.
-    pub(crate) fn set_on_exit(&self, policy: OnExit) {
-        self.on_exit.store(policy as u32, Relaxed);
-    }
-
-    /// Another one.
-    pub(crate) fn set_snaplen(&self, bytes: u32) {
-        self.snaplen.store(bytes, Relaxed);
-    }
-
-    /// Another one.
-    pub(crate) fn set_max_bytes(&self, bytes: u64) {
-        self.max_bytes.store(bytes, Relaxed);
-    }
-
-    /// Another one.
-    pub(crate) fn set_max_age(&self, us: u64) {
-        self.max_age_us.store(us, Relaxed);
-    }
-
-    /// Ticks that a packet may be held; nothing: any time.
-    pub(crate) fn max_age(&self) -> Option<u64> {
-        match self.max_age_us.load(Relaxed) {
-            0 => None,
-            us => Some(ticks(us)),
-        }
-    }
-
-    /// What happens to held packets at the tap's end.
-    pub(crate) fn on_exit(&self) -> OnExit {
-        OnExit::from_raw(self.on_exit.load(Relaxed)).unwrap_or(OnExit::Revert)
-    }
-
-    /// Bytes of a packet to copy at most.
-    pub(crate) fn snaplen(&self) -> u32 {
-        self.snaplen.load(Relaxed)
-    }
-
-    /// Memory that the tap's packets may hold.
-    pub(crate) fn max_bytes(&self) -> u64 {
-        self.max_bytes.load(Relaxed)
-    }
-}
 
 /// A program that has stalled and shows no life is tried again after so many times its `max_age`, and
 /// so many microseconds at least.
@@ -472,13 +401,7 @@ impl Tap {
         to.mode = options.mode.raw();
         to.flags = if options.standby { TAP_STANDBY } else { 0 };
         to.ring_cells = options.ring_cells;
-        to.on_exit = self.policies.on_exit() as u32;
-        to.snaplen = match self.policies.snaplen() {
-            u32::MAX => 0,
-            some => some,
-        };
-        to.max_bytes = self.policies.max_bytes();
-        to.max_age_us = self.policies.max_age_us.load(Relaxed);
+        self.policies.export(to);
 
         let mut up = self.up.lock();
         let size = self.detour.size();

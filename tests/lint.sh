@@ -22,8 +22,9 @@ LEVELS='
 	lock:
 	region:    stats lock
 	filter:
+	policies:  filter
 	group:     region
-	tap:       stats events drops rings flows region
+	tap:       policies stats events drops rings flows region
 	watch:     tap
 	revert:    stats region tap
 	supply:    region rings
@@ -32,12 +33,12 @@ LEVELS='
 	round:     stats drops region rings tap watch revert supply outbox
 	serve:     stats tap outbox haul round
 	detour:    stats region tap serve
-	intake:    stats drops filter flows tap revert serve detour
+	intake:    policies stats drops filter flows tap revert serve detour
 	reclaim:   stats region tap haul round serve detour intake
-	registry:  stats events filter region group tap serve intake reclaim
+	registry:  policies stats events filter region group tap serve intake reclaim
 	tapfile:   serve reclaim registry
-	session:   stats lock events drops filter region group rings tap supply round serve detour intake reclaim registry tapfile
-	control:   stats filter region group rings tap intake reclaim registry tapfile session
+	session:   policies stats lock events drops filter region group rings tap supply round serve detour intake reclaim registry tapfile
+	control:   policies stats filter region group rings tap intake reclaim registry tapfile session
 	device:    registry session control
 '
 
