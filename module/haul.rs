@@ -9,10 +9,10 @@
 use kernel::alloc::KVec;
 use kernel::prelude::*;
 
+use crate::account::Holder;
 use crate::flows::Out;
 use crate::flows::NO_FLOW;
 use crate::region::Claim;
-use crate::region::Holder;
 use crate::revert::outlet_of;
 use crate::revert::way_of;
 use crate::revert::Outlet;

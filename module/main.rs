@@ -14,6 +14,7 @@ use core::borrow::Borrow;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+mod account;
 mod control;
 mod detour;
 mod device;
@@ -39,6 +40,7 @@ mod stats;
 mod supply;
 mod sys;
 mod tap;
+mod tapend;
 mod tapfile;
 mod watch;
 

@@ -19,13 +19,12 @@
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+use crate::account::Holder;
 use crate::detour::Inlet;
 use crate::haul;
 use crate::haul::Haul;
 use crate::intake::Intake;
-use crate::region::Holder;
 use crate::region::Region;
-use crate::round::TapEnd;
 use crate::serve::Serving;
 use crate::serve::SWEEPS;
 use crate::stats::bump;
@@ -34,6 +33,7 @@ use crate::sys::netdev::Rtnl;
 use crate::sys::task::current_exits;
 use crate::sys::task::BottomHalvesOff;
 use crate::tap::Gate;
+use crate::tapend::TapEnd;
 use crate::uapi::event::CAUSE_CLOSED;
 use crate::uapi::event::CAUSE_EXIT;
 use crate::uapi::event::CAUSE_INTERFACE_GONE;

@@ -33,11 +33,13 @@ use kernel::sync::atomic::Release;
 use kernel::sync::Arc;
 use kernel::sync::SpinLock;
 
+use crate::account::Holder;
+use crate::account::Slot;
+use crate::account::Word;
 use crate::lock::Locks;
 use crate::stats::Counter;
 use crate::sys::pages::SharedPages;
 use crate::sys::skb::Skb;
-use crate::sys::skb::SkbSlot;
 use crate::sys::task::breathe;
 use crate::sys::task::now;
 use crate::sys::task::BottomHalvesOff;
@@ -49,98 +51,6 @@ use crate::uapi::mbuf::MBUF_SIZE_MIN;
 use crate::uapi::mbuf::NO_MBUF;
 use crate::uapi::ring::Entry;
 use crate::uapi::stats::RegionStats;
-
-/// Who holds an mbuf.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Holder {
-    /// Nobody.
-    Free,
-    /// The kernel: being filled, or being taken back.
-    Kernel,
-    /// A tap: in its detour ring, or with its program. First of its packet.
-    Detoured(u32),
-    /// A tap: not the first of its packet.
-    Chained(u32),
-    /// A session: in its alloc ring, or with its program.
-    Allocated(u32),
-}
-
-/// The word of an mbuf: holder and generation in 64 bits.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Word(u64);
-
-impl Word {
-    const STATES: [fn(u32) -> Holder; 5] = [
-        |_| Holder::Free,
-        |_| Holder::Kernel,
-        Holder::Detoured,
-        Holder::Chained,
-        Holder::Allocated,
-    ];
-
-    fn new(holder: Holder, generation: u16) -> Self {
-        let (state, owner) = match holder {
-            Holder::Free => (0u64, 0),
-            Holder::Kernel => (1, 0),
-            Holder::Detoured(tap) => (2, tap),
-            Holder::Chained(tap) => (3, tap),
-            Holder::Allocated(session) => (4, session),
-        };
-        Self(state | u64::from(generation).wrapping_shl(16) | u64::from(owner).wrapping_shl(32))
-    }
-
-    fn holder(self) -> Holder {
-        let owner = self.0.wrapping_shr(32) as u32;
-        Self::STATES
-            .get((self.0 & 0xff) as usize)
-            .map_or(Holder::Free, |make| make(owner))
-    }
-
-    fn generation(self) -> u16 {
-        self.0.wrapping_shr(16) as u16
-    }
-}
-
-/// The kernel's account of one mbuf.
-struct Slot {
-    word: Atomic<u64>,
-    /// The next free mbuf, or the next of the chain.
-    next: Atomic<u32>,
-    /// Bytes that the kernel put into it.
-    len: Atomic<u32>,
-    /// Of the first of a detoured packet: mbufs of it.
-    count: Atomic<u32>,
-    /// Of the first of a detoured packet: memory that the packet holds.
-    truesize: Atomic<u32>,
-    /// Of the first of a detoured packet: its place in the order of detours.
-    number: Atomic<u64>,
-    /// Of the first of a detoured packet: its flow, see `flows`.
-    flow: Atomic<u32>,
-    /// Of the first of a detoured packet: when it was handed to its tap, in ticks.
-    born: Atomic<u64>,
-    /// Of the first of a detoured packet: the packet.
-    skb: SkbSlot,
-}
-
-impl Slot {
-    const fn new() -> Self {
-        Self {
-            word: Atomic::new(0),
-            next: Atomic::new(NO_MBUF),
-            len: Atomic::new(0),
-            count: Atomic::new(0),
-            truesize: Atomic::new(0),
-            number: Atomic::new(0),
-            flow: Atomic::new(0),
-            born: Atomic::new(0),
-            skb: SkbSlot::new(),
-        }
-    }
-
-    fn word(&self) -> Word {
-        Word(self.word.load(Acquire))
-    }
-}
 
 /// Free mbufs, last in first out: the one that is warm in the cache goes out next.
 struct FreeList {

@@ -8,9 +8,9 @@
 
 use kernel::prelude::*;
 
+use crate::account::Holder;
 use crate::region::Chain;
 use crate::region::Claim;
-use crate::region::Holder;
 use crate::region::Region;
 use crate::stats::Flaw;
 use crate::sys::hook::Way;

@@ -12,12 +12,12 @@ use kernel::alloc::KVec;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+use crate::account::Holder;
 use crate::drops;
 use crate::outbox::Outbox;
 use crate::outbox::ROUND;
 use crate::region::Chain;
 use crate::region::Claim;
-use crate::region::Holder;
 use crate::region::Packet;
 use crate::region::Refusal;
 use crate::revert;
@@ -25,12 +25,11 @@ use crate::revert::Outlet;
 use crate::rings::RingPages;
 use crate::stats::bump;
 use crate::stats::End;
-use crate::stats::RevertCounts;
 use crate::supply::Supply;
 use crate::sys::hook::Way;
-use crate::sys::netdev::Device;
 use crate::sys::word::SharedWord;
 use crate::tap::Tap;
+use crate::tapend::TapEnd;
 use crate::uapi::ring::Entry;
 use crate::uapi::ring::PrivateConsumer;
 use crate::uapi::ring::Word;
@@ -38,9 +37,7 @@ use crate::uapi::ring::REVERT_CHANGED;
 use crate::uapi::ring::REVERT_FLAGS;
 use crate::uapi::stats::Refused;
 use crate::uapi::stats::SessionStats;
-use crate::uapi::stats::TapStats;
 use crate::uapi::tap::TAPS_MAX;
-use crate::watch::Watch;
 
 /// Timed rounds without work, nothing being out, before the server sleeps.
 const PATIENCE: u32 = 16;
@@ -48,60 +45,6 @@ const PATIENCE: u32 = 16;
 const TEND_EVERY: u64 = 1024;
 /// Mbufs that one such look is for.
 const TENDED: u32 = 4096;
-
-/// One tap of the session: its way back, and what ends with it.
-pub(crate) struct TapEnd {
-    pub(crate) tap: Arc<Tap>,
-    pub(crate) device: Arc<Device>,
-    pub(crate) counts: RevertCounts,
-    pub(crate) consumer: PrivateConsumer<SharedWord>,
-    pub(crate) watch: Watch,
-}
-
-impl TapEnd {
-    /// The way back of a tap that has just been opened.
-    pub(crate) fn new(tap: Arc<Tap>, device: Arc<Device>) -> Self {
-        Self {
-            tap,
-            device,
-            counts: RevertCounts::default(),
-            consumer: PrivateConsumer::new(),
-            watch: Watch::new(),
-        }
-    }
-
-    /// Counts the end of one of this tap's packets and frees its bytes for others.
-    pub(crate) fn ended(&mut self, truesize: u32, end: End) {
-        self.ended_all(1, u64::from(truesize), end);
-    }
-
-    /// The same for several packets and their bytes.
-    pub(crate) fn ended_all(&mut self, packets: u64, truesize: u64, end: End) {
-        self.counts.ends.count(end, packets);
-        self.tap.credit(truesize);
-        if let End::Refused(flaw) = end {
-            self.tap.tell_drop(drops::refused(flaw), 0, 1);
-        }
-    }
-
-    /// Whether packets of this tap are out. Bottom halves are off.
-    pub(crate) fn is_outstanding(&self) -> bool {
-        self.tap.detoured() != self.counts.ends.all()
-    }
-
-    /// Everything that is known of the tap. Bottom halves are off.
-    pub(crate) fn export(&self) -> TapStats {
-        let mut stats = TapStats::default();
-        self.counts.export(&mut stats);
-        self.tap.export(&mut stats);
-        stats.refused.scribbled = self.consumer.scribbled();
-        stats.in_flight = self
-            .tap
-            .region
-            .count_held(Holder::Detoured(self.tap.label.id));
-        stats
-    }
-}
 
 /// A ring that the program fills.
 #[derive(Clone, Copy)]

@@ -20,24 +20,26 @@ LEVELS='
 	drops:     stats events
 	flows:
 	lock:
-	region:    stats lock
+	account:
+	region:    account stats lock
 	filter:
 	policies:  filter
 	group:     region
 	tap:       policies stats events drops rings flows region
 	watch:     tap
-	revert:    stats region tap
-	supply:    region rings
+	tapend:    account stats drops tap watch
+	revert:    account stats region tap
+	supply:    account region rings
 	outbox:    flows revert
-	haul:      stats flows region tap revert
-	round:     stats drops region rings tap watch revert supply outbox
-	serve:     stats tap outbox haul round
+	haul:      account stats flows region tap revert
+	round:     account stats drops region rings tap tapend revert supply outbox
+	serve:     account stats tap tapend outbox haul round
 	detour:    stats region tap serve
 	intake:    policies stats drops filter flows tap revert serve detour
-	reclaim:   stats region tap haul round serve detour intake
+	reclaim:   account stats region tap tapend haul serve detour intake
 	registry:  policies stats events filter region group tap serve intake reclaim
 	tapfile:   serve reclaim registry
-	session:   policies stats lock events drops filter region group rings tap supply round serve detour intake reclaim registry tapfile
+	session:   policies stats lock events drops filter region group rings tap tapend supply serve detour intake reclaim registry tapfile
 	control:   policies stats filter region group rings tap intake reclaim registry tapfile session
 	device:    registry session control
 '

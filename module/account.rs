@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The kernel's account of one mbuf: who holds it, in which use, and what was detoured with it. Kernel
+//! memory that no program sees; `region` is the only one who writes it.
+
+use kernel::sync::atomic::Acquire;
+use kernel::sync::atomic::Atomic;
+
+use crate::sys::skb::SkbSlot;
+use crate::uapi::mbuf::NO_MBUF;
+
+/// Who holds an mbuf.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Holder {
+    /// Nobody.
+    Free,
+    /// The kernel: being filled, or being taken back.
+    Kernel,
+    /// A tap: in its detour ring, or with its program. First of its packet.
+    Detoured(u32),
+    /// A tap: not the first of its packet.
+    Chained(u32),
+    /// A session: in its alloc ring, or with its program.
+    Allocated(u32),
+}
+
+/// The word of an mbuf: holder and generation in 64 bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Word(pub(crate) u64);
+
+impl Word {
+    const STATES: [fn(u32) -> Holder; 5] = [
+        |_| Holder::Free,
+        |_| Holder::Kernel,
+        Holder::Detoured,
+        Holder::Chained,
+        Holder::Allocated,
+    ];
+
+    /// The word for this.
+    pub(crate) fn new(holder: Holder, generation: u16) -> Self {
+        let (state, owner) = match holder {
+            Holder::Free => (0u64, 0),
+            Holder::Kernel => (1, 0),
+            Holder::Detoured(tap) => (2, tap),
+            Holder::Chained(tap) => (3, tap),
+            Holder::Allocated(session) => (4, session),
+        };
+        Self(state | u64::from(generation).wrapping_shl(16) | u64::from(owner).wrapping_shl(32))
+    }
+
+    /// Who holds it.
+    pub(crate) fn holder(self) -> Holder {
+        let owner = self.0.wrapping_shr(32) as u32;
+        Self::STATES
+            .get((self.0 & 0xff) as usize)
+            .map_or(Holder::Free, |make| make(owner))
+    }
+
+    /// Which of its uses this is.
+    pub(crate) fn generation(self) -> u16 {
+        self.0.wrapping_shr(16) as u16
+    }
+}
+
+/// The kernel's account of one mbuf.
+pub(crate) struct Slot {
+    pub(crate) word: Atomic<u64>,
+    /// The next free mbuf, or the next of the chain.
+    pub(crate) next: Atomic<u32>,
+    /// Bytes that the kernel put into it.
+    pub(crate) len: Atomic<u32>,
+    /// Of the first of a detoured packet: mbufs of it.
+    pub(crate) count: Atomic<u32>,
+    /// Of the first of a detoured packet: memory that the packet holds.
+    pub(crate) truesize: Atomic<u32>,
+    /// Of the first of a detoured packet: its place in the order of detours.
+    pub(crate) number: Atomic<u64>,
+    /// Of the first of a detoured packet: its flow, see `flows`.
+    pub(crate) flow: Atomic<u32>,
+    /// Of the first of a detoured packet: when it was handed to its tap, in ticks.
+    pub(crate) born: Atomic<u64>,
+    /// Of the first of a detoured packet: the packet.
+    pub(crate) skb: SkbSlot,
+}
+
+impl Slot {
+    /// Of a free mbuf.
+    pub(crate) const fn new() -> Self {
+        Self {
+            word: Atomic::new(0),
+            next: Atomic::new(NO_MBUF),
+            len: Atomic::new(0),
+            count: Atomic::new(0),
+            truesize: Atomic::new(0),
+            number: Atomic::new(0),
+            flow: Atomic::new(0),
+            born: Atomic::new(0),
+            skb: SkbSlot::new(),
+        }
+    }
+
+    /// Who holds it, and what was stored before they were given it.
+    pub(crate) fn word(&self) -> Word {
+        Word(self.word.load(Acquire))
+    }
+}
