@@ -8,7 +8,6 @@
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use crate::filter::Admit;
 use crate::region::Chain;
 use crate::serve::Serving;
 use crate::stats::Miss;

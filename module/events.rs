@@ -106,7 +106,11 @@ impl Listener {
     pub(crate) fn read(&self, to: &ReadRequest) -> Result<usize> {
         let size = self.record_size;
         // No more than a queue's worth, should events come as fast as they are taken.
-        let room = (to.room() / size).min(EVENT_QUEUE as usize);
+        let room = to
+            .room()
+            .checked_div(size)
+            .unwrap_or(0)
+            .min(EVENT_QUEUE as usize);
         if room == 0 {
             return Err(EINVAL);
         }

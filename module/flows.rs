@@ -73,15 +73,16 @@ impl Flows {
         }
     }
 
-    /// A packet of a bucket is no longer out.
-    fn leave(&self, bucket: u32, tap: u32) {
+    /// Packets of a bucket are no longer out.
+    fn leave(&self, bucket: u32, tap: u32, packets: u32) {
         let Some(place) = self.0.get(bucket as usize) else {
             return;
         };
         let mut seen = place.load(Relaxed);
         // A bucket that has moved counts its new tap's packets only.
         while tap_of(seen) == tap && out_of(seen) > 0 {
-            match place.cmpxchg(seen, seen.wrapping_sub(1), Full) {
+            let next = word(tap, out_of(seen).saturating_sub(packets));
+            match place.cmpxchg(seen, next, Full) {
                 Ok(_) => return,
                 Err(now) => seen = now,
             }
@@ -117,6 +118,46 @@ pub(crate) struct Out {
 
 impl Drop for Out {
     fn drop(&mut self) {
-        self.flows.leave(self.bucket, self.tap);
+        self.flows.leave(self.bucket, self.tap, 1);
+    }
+}
+
+/// The same for any number of packets of one tap.
+pub(crate) struct OutAll {
+    flows: Arc<Flows>,
+    tap: u32,
+    /// Packets by bucket.
+    counts: KVec<u32>,
+}
+
+impl OutAll {
+    /// None yet; nothing: there is no memory to count them.
+    pub(crate) fn new(flows: &Arc<Flows>, tap: u32) -> Option<Self> {
+        let mut counts = KVec::with_capacity(BUCKETS as usize, GFP_KERNEL).ok()?;
+        for _ in 0..BUCKETS {
+            counts.push_within_capacity(0).ok()?;
+        }
+        Some(Self {
+            flows: Arc::clone(flows),
+            tap,
+            counts,
+        })
+    }
+
+    /// One more.
+    pub(crate) fn add(&mut self, bucket: u32) {
+        if let Some(count) = self.counts.get_mut(bucket as usize) {
+            *count = count.wrapping_add(1);
+        }
+    }
+}
+
+impl Drop for OutAll {
+    fn drop(&mut self) {
+        for (bucket, &count) in (0..BUCKETS).zip(self.counts.iter()) {
+            if count > 0 {
+                self.flows.leave(bucket, self.tap, count);
+            }
+        }
     }
 }

@@ -6,12 +6,8 @@
 //! Process context. The caller sees to it that no round of the session runs meanwhile, or that the tap
 //! has left it.
 
-use kernel::alloc::KVec;
-use kernel::prelude::*;
-
 use crate::account::Holder;
-use crate::flows::Out;
-use crate::flows::NO_FLOW;
+use crate::flows::OutAll;
 use crate::region::Claim;
 use crate::revert::outlet_of;
 use crate::revert::way_of;
@@ -34,7 +30,7 @@ pub(crate) struct Haul {
     pub(crate) truesize: u64,
     skbs: Sorted,
     /// The flows have them out until they are delivered.
-    out: KVec<Out>,
+    out: Option<OutAll>,
 }
 
 impl Haul {
@@ -45,7 +41,7 @@ impl Haul {
             mbufs: 0,
             truesize: 0,
             skbs: Sorted::new(),
-            out: KVec::new(),
+            out: tap.out_of_flows(),
         };
         for index in tap.region.indices() {
             let mine = |holder| holder == Holder::Detoured(tap.label.id);
@@ -56,24 +52,14 @@ impl Haul {
                 haul.packets = haul.packets.wrapping_add(1);
                 haul.truesize = haul.truesize.wrapping_add(u64::from(packet.truesize));
                 haul.skbs.add(packet.skb, packet.number);
-                haul.leave(tap, packet.flow);
+                match &mut haul.out {
+                    Some(out) => out.add(packet.flow),
+                    // Without memory to remember it the flow may move a moment early.
+                    None => drop(tap.out_of_flow(packet.flow)),
+                }
             }
         }
         haul
-    }
-
-    fn leave(&mut self, tap: &Tap, flow: u32) {
-        if flow == NO_FLOW {
-            return;
-        }
-        // Without memory to remember it the flow may move a moment early.
-        if self.out.reserve(1, GFP_KERNEL).is_ok() {
-            if let Some(out) = tap.out_of_flow(flow) {
-                let _ = self.out.push_within_capacity(out);
-            }
-        } else {
-            drop(tap.out_of_flow(flow));
-        }
     }
 
     /// Gives the packets to `to`, in the order of their detours.

@@ -161,49 +161,44 @@ impl Intake {
 
     /// One tap more. `ENOSPC`: there are as many as there may be. Sleeps.
     pub(crate) fn join(&self, inlet: Arc<Inlet>, rtnl: &Rtnl) -> Result {
-        self.publish(rtnl, |members| {
-            members.push_within_capacity(inlet).map_err(|_| ENOSPC)
-        })
+        self.publish(|_| true, Some(inlet), rtnl).map(drop)
     }
 
     /// A tap has closed: nobody is on the way into it any more when this returns. With the last one the
     /// hooks go. Never fails; sleeps.
     pub(crate) fn leave(&self, tap: &Tap, rtnl: &Rtnl) {
-        let mut is_last = false;
-        let left = self.publish(rtnl, |members| {
-            members.retain(|member| member.tap.label.id != tap.label.id);
-            is_last = members.is_empty();
-            Ok(())
-        });
-        if left.is_ok() && is_last {
+        let others = |member: &Inlet| member.tap.label.id != tap.label.id;
+        if self.publish(others, None, rtnl) == Ok(0) {
             let mut hooks = core::mem::replace(&mut *self.hooks.lock(), [None, None]);
             hook::end(hooks.iter_mut().filter_map(Option::take));
         }
     }
 
-    /// Publishes the list as `change` leaves it, and waits until nobody reads the old one. It is written
-    /// into the list that was published before, so that no memory is needed to leave.
+    /// Publishes a list of those who stay and who comes, and waits until nobody reads the old one; how
+    /// many there are. It is written into the list that was published before the last, so that no memory
+    /// is needed to leave.
     fn publish(
         &self,
+        stays: impl Fn(&Inlet) -> bool,
+        comes: Option<Arc<Inlet>>,
         _rtnl: &Rtnl,
-        change: impl FnOnce(&mut KVec<Arc<Inlet>>) -> Result,
-    ) -> Result {
+    ) -> Result<usize> {
         let mut spare = self.spare.lock();
         let mut next = spare.take().ok_or(EINVAL)?;
-        {
+        let filled = {
             let reading = rcu::read_lock();
-            for member in self.list(&reading) {
-                next.0.push_within_capacity(Arc::clone(member))?;
-            }
-        }
-        let changed = change(&mut next.0);
-        let mut old = match changed {
+            let staying = self.list(&reading).iter().filter(|member| stays(member));
+            let mut all = Iterator::chain(staying.cloned(), comes);
+            all.try_for_each(|member| next.0.push_within_capacity(member).map_err(|_| ENOSPC))
+        };
+        let count = next.0.len();
+        let mut old = match filled {
             Ok(()) => self.members.replace(Some(next)).wait().ok_or(EINVAL)?,
             Err(_) => next,
         };
         old.0.clear();
         *spare = Some(old);
-        changed
+        filled.map(|()| count)
     }
 
     fn list<'a>(&'a self, reading: &'a rcu::Guard) -> &'a [Arc<Inlet>] {
@@ -290,8 +285,8 @@ impl Intake {
     fn emptiest<'a>(&self, members: &'a [Arc<Inlet>]) -> Option<&'a Arc<Inlet>> {
         let turn = self.turn.load(Relaxed) as usize;
         let start = turn.checked_rem(members.len())?;
-        let from = members.iter().cycle().skip(start).take(members.len());
-        let least = from
+        let (before, from) = members.split_at_checked(start)?;
+        let least = Iterator::chain(from.iter(), before)
             .filter(|m| m.tap.takes())
             .min_by_key(|m| m.tap.held())?;
         // Lost updates only make a turn come again.

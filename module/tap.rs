@@ -18,6 +18,7 @@ use kernel::sync::SpinLock;
 use crate::drops::Drops;
 use crate::flows::Flows;
 use crate::flows::Out;
+use crate::flows::OutAll;
 use crate::flows::NO_FLOW;
 use crate::policies::Options;
 use crate::policies::Policies;
@@ -287,6 +288,11 @@ impl Tap {
         }
         let flows = self.flows.as_ref()?;
         Some(flows.out(flow, self.label.id))
+    }
+
+    /// The same for many packets at once, of the flows that are added to it. Sleeps.
+    pub(crate) fn out_of_flows(&self) -> Option<OutAll> {
+        OutAll::new(self.flows.as_ref()?, self.label.id)
     }
 
     /// Whether packets may come in now, as far as one can say without the lock. A tap that stalled and
