@@ -81,6 +81,7 @@ run() {
 	printf '%-4s  %-24s %3d.%d s' "$verdict" "$name" $((took / 10)) $((took % 10))
 	if [[ $verdict == skip ]]; then printf '  %s' "$(tail -n 1 "$log")"; fi
 	echo
+	sed -n 's/^figure: /      /p' "$log"
 	if [[ $verdict == FAIL || ${V:-} ]]; then sed 's/^/      /' "$log"; fi
 	[[ ! -w /out ]] || cp "$log" /out/
 }

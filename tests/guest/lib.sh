@@ -329,3 +329,57 @@ tcp_sink() {
 }
 # tcp_send NAMESPACE FILE ADDRESS PORT
 tcp_send() { ns "$1" socat -u "OPEN:$2" "TCP:$3:$4"; }
+
+# --- beside hostile programs ------------------------------------------------------------------------------------------
+
+# flow NAME FROM TO ADDRESS: numbered datagrams without end; `flowed NAME TO PORT` ends them, and each must have arrived once.
+flow() {
+	start "recv_$1" "$3" ntdrive udp-recv "$4" --count 1000000000 --some --unordered --seconds 1000000
+	ready "recv_$1"
+	start "send_$1" "$2" ntdrive udp-send "$4" --count 1000000000 --gap "${GAP:-500}" --tolerant
+}
+
+# unread NAMESPACE PORT: bytes that have arrived there, and that their program has not read yet.
+unread() { ns "$1" ss -Hnul "sport = :$2" | awk '{ n += $2 } END { print n + 0 }'; }
+all_read() { [[ $(unread "$1" "$2") == 0 ]]; }
+
+flowed() {
+	local sent
+	kill -TERM "${PIDS[send_$1]}"
+	finish "send_$1"
+	sent=$(got "send_$1" sent)
+	# What the last one's way is made of may still be under way: nothing, or a backlog of some CPU.
+	sleep 0.3
+	await "the last datagrams are read" all_read "$2" "$3"
+	kill -TERM "${PIDS[recv_$1]}"
+	finish "recv_$1"
+	expect "datagrams sent" "$sent" -gt 0
+	expect "different datagrams that arrived, of $sent" "$(got "recv_$1" unique)" -eq "$sent"
+	expect "datagrams that arrived, of $sent" "$(got "recv_$1" received)" -eq "$sent"
+}
+
+# victim: a well-meaning session on b1 of a `road`, with traffic; `unharmed`: it never noticed anything.
+#
+#	box b1 10.2.0.1 (INPUT and OUTPUT taps, echo) ───── s0 10.2.0.2 server, which sends without end
+victim() {
+	tapped victim box ntdrive relay --tap b1:input --tap b1:output
+	flow victim server box 10.2.0.1:7001
+}
+
+unharmed() {
+	local passed
+	flowed victim box 7001
+	quiet b1 input
+	passed=$(count b1 input 'passed | add')
+	expect "packets that the victim's tap echoed or let by" "$(($(count b1 input ended.reverted) + passed))" -ge "$(got recv_victim unique)"
+	counts b1 input 'dropped | add' -eq 0
+	counts b1 input 'refused | add' -eq 0
+	stop victim
+	figure "the victim beside it: $(got recv_victim unique) datagrams, each arrived once; $passed passed by for want of mbufs"
+}
+
+# figure TEXT: what the test measured; run.sh shows it.
+figure() { echo "figure: $*"; }
+
+# summary NAME FIELD: from the line of JSON that a program ended with.
+summary() { jq -R "fromjson? | select(type == \"object\") | .$2" <"$WORK/$1.log" | tail -n 1; }

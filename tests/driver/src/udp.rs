@@ -3,6 +3,7 @@
 //! Numbered UDP datagrams through ordinary sockets, IPv4, IPv6 and multicast.
 
 use crate::payload::{numbered, Tally};
+use crate::signals::Signals;
 use crate::Outcome;
 use anyhow::{bail, Context, Result};
 use clap::Args;
@@ -61,14 +62,18 @@ impl Send {
                 .context("IP_MULTICAST_IF")?;
         }
         // Connected sockets hear of ICMP errors; these tests judge by what arrives.
-        let mut failed = 0u64;
+        let signals = Signals::catch()?;
+        let (mut sent, mut failed) = (0u64, 0u64);
         for number in self.first..self.first + self.count {
+            if signals.stop() {
+                break;
+            }
             let payload = match &self.text {
                 Some(text) => text.clone().into_bytes(),
                 None => numbered(number, self.size),
             };
             match socket.send_to(&payload, self.to) {
-                Ok(_) => {}
+                Ok(_) => sent += 1,
                 Err(error) if self.tolerant && is_local_refusal(&error) => failed += 1,
                 Err(error) => return Err(error).context("sendto"),
             }
@@ -76,10 +81,7 @@ impl Send {
                 sleep(Duration::from_micros(self.gap));
             }
         }
-        println!(
-            "{}",
-            serde_json::json!({ "sent": self.count - failed, "failed": failed })
-        );
+        println!("{}", serde_json::json!({ "sent": sent, "failed": failed }));
         Ok(())
     }
 }
@@ -121,6 +123,7 @@ pub(crate) struct Recv {
 
 impl Recv {
     pub(crate) fn run(self) -> Outcome {
+        let signals = Signals::catch()?;
         let socket = self.socket()?;
         println!("ready");
         let deadline = after(self.seconds);
@@ -132,14 +135,14 @@ impl Recv {
                 Some(idle) if tally.unique() > 0 => deadline.min(after(idle)),
                 _ => deadline,
             };
-            let Some(bytes) = receive(&socket, &mut buffer, quiet)? else {
+            let Some(bytes) = receive(&socket, &mut buffer, quiet, &signals)? else {
                 break;
             };
             self.take(bytes, &mut tally);
             came = if self.text { came + 1 } else { tally.unique() };
         }
         let aftermath = after(self.linger);
-        while let Some(bytes) = receive(&socket, &mut buffer, aftermath)? {
+        while let Some(bytes) = receive(&socket, &mut buffer, aftermath, &signals)? {
             self.take(bytes, &mut tally);
             came += u64::from(self.text);
         }
@@ -197,25 +200,34 @@ fn after(seconds: f64) -> Instant {
     Instant::now() + Duration::from_secs_f64(seconds)
 }
 
-/// One datagram, or nothing when the time is over.
+/// How often a receiver that waits looks at its signals.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// One datagram, or nothing when the time is over, or when a signal has said so and no more comes.
 fn receive<'a>(
     socket: &UdpSocket,
     buffer: &'a mut [u8],
     deadline: Instant,
+    signals: &Signals,
 ) -> Result<Option<&'a [u8]>> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(None);
         }
-        socket.set_read_timeout(Some(left))?;
+        socket.set_read_timeout(Some(left.min(GLANCE)))?;
         match socket.recv(buffer) {
             Ok(length) => return Ok(buffer.get(..length)),
             Err(error)
                 if matches!(
                     error.kind(),
                     ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                ) => {}
+                ) =>
+            {
+                if signals.stop() {
+                    return Ok(None);
+                }
+            }
             Err(error) => return Err(error).context("recv"),
         }
     }
