@@ -219,16 +219,15 @@ void nettap_skb_at_mac(struct sk_buff *skb, bool received)
 	__skb_push(skb, mac_len_of(skb, received));
 }
 
-/* Moves the frame's ends: positive grows, negative shrinks. */
+/*
+ * Moves the frame's ends: positive grows, negative shrinks. What grows comes first: a frame that moves
+ * by more than its length would else have to shrink below nothing in between, which pskb_trim() takes
+ * for no shrinking at all.
+ */
 int nettap_skb_resize(struct sk_buff *skb, int head, int tail)
 {
 	int err;
 
-	if (tail < 0) {
-		err = pskb_trim(skb, skb->len + tail);
-		if (err)
-			return err;
-	}
 	if (tail > 0) {
 		err = skb_linearize(skb);
 		if (!err && (skb_cloned(skb) || skb_tailroom(skb) < tail))
@@ -242,6 +241,11 @@ int nettap_skb_resize(struct sk_buff *skb, int head, int tail)
 		if (err)
 			return err;
 		skb_push(skb, head);
+	}
+	if (tail < 0) {
+		err = pskb_trim(skb, skb->len + tail);
+		if (err)
+			return err;
 	}
 	if (head < 0 && !pskb_pull(skb, -head))
 		return -ENOMEM;

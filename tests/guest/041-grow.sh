@@ -27,6 +27,8 @@ becomes() {
 	done
 }
 
+seen() { (($(grep -c ' > 10\.1\.0\.2\.7000:' "$WORK/dump.log") >= $1)); }
+
 part "grown at the tail"
 tapped relay box ntdrive relay "${taps[@]}" --append " and more"
 becomes less "less and more"
@@ -46,6 +48,24 @@ part "grown by much, past the packet's own buffer"
 tapped relay box ntdrive relay "${taps[@]}" --append "$(printf '%01000d' 7)"
 becomes "" "$(printf '%01000d' 7)"
 stop relay
+
+# A frame of 106 bytes loses its payload, and what is left moves by more than its length: it goes on with 42 bytes, and
+# nothing of the packet's buffer goes with it.
+for distance in -64 1000; do
+	part "shrunk, and moved by $distance bytes"
+	tapped relay box ntdrive relay --tap b0:output --only 7000 --full-checksum --trim 64 --shift $distance
+	start dump client tcpdump -l -i c0 -n -e -U --immediate-mode udp dst port 7000
+	await "tcpdump listens" said dump 'listening on'
+	receiver recv client 10.1.0.2:7000 --count 20 --text
+	datagrams box 10.1.0.2:7000 --count 20
+	finish recv
+	counts b0 output ended.changed -eq 20
+	await "tcpdump has seen all" seen 20
+	expect "frames of 42 bytes" "$(grep -c 'length 42: 10\.1\.0\.1' "$WORK/dump.log")" -eq 20
+	kill -INT "${PIDS[dump]}"
+	finish dump
+	stop relay
+done
 
 # VLAN 10, on which the same addresses are heard. Its devices are without IPv6, whose multicast reports would be counted.
 for side in 'client c0 10.1.0.2' 'box b0 10.1.0.1'; do

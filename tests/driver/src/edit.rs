@@ -31,6 +31,9 @@ pub(crate) struct Edits {
     /// Take so many bytes from the end of UDP payloads.
     #[arg(long)]
     trim: Option<usize>,
+    /// Move the frame so many bytes towards the end of its mbuf, or towards the start if negative.
+    #[arg(long, allow_hyphen_values = true)]
+    shift: Option<i16>,
     /// Put a VLAN tag of this number among the bytes.
     #[arg(long)]
     tag: Option<u16>,
@@ -119,6 +122,7 @@ impl Edits {
         !(self.touch || self.upper || self.untag || self.full_checksum || self.wrong_checksum)
             && self.append.is_none()
             && self.trim.is_none()
+            && self.shift.is_none()
             && self.tag.is_none()
             && self.vlan.is_none()
             && self.mark.is_none()
@@ -132,6 +136,9 @@ impl Edits {
         }
         if let Some(layout) = Layout::of(mbuf.bytes()) {
             self.payload(mbuf, &layout)?;
+        }
+        if let Some(distance) = self.shift {
+            shift(mbuf, distance)?;
         }
         if let Some(number) = self.tag {
             mbuf.push_head(TAG_LEN).context("no room for a tag")?;
@@ -191,6 +198,21 @@ impl Edits {
         }
         Ok(())
     }
+}
+
+/// Moves a frame of one mbuf as a whole; it stays what it was.
+fn shift(mbuf: &mut Mbuf, distance: i16) -> Result<()> {
+    let frame = mbuf.bytes().to_vec();
+    let n = usize::from(distance.unsigned_abs());
+    if distance < 0 {
+        mbuf.push_head(n)?;
+        mbuf.trim_tail(n)?;
+    } else {
+        mbuf.push_tail(n)?;
+        mbuf.pull_head(n)?;
+    }
+    mbuf.bytes_mut().copy_from_slice(&frame);
+    Ok(())
 }
 
 /// Whether there was a letter to change.
