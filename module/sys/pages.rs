@@ -12,11 +12,9 @@ use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
 use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
-use kernel::alloc::flags::__GFP_ZERO;
 use kernel::alloc::KVVec;
 use kernel::bindings;
 use kernel::error::to_result;
-use kernel::page::Page;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -40,6 +38,30 @@ pub(crate) fn pinned_bytes(bytes: usize) -> u64 {
     pages_of(bytes).wrapping_mul(PAGE_SIZE) as u64
 }
 
+/// A page of its own.
+///
+/// # Invariants
+///
+/// The pointer is a valid page, and this is our reference to it.
+struct OwnedPage(NonNull<bindings::page>);
+
+impl OwnedPage {
+    /// A zeroed page, charged to the caller's memory cgroup.
+    fn new() -> Result<Self> {
+        // SAFETY: Takes no argument; may sleep, as the callers of `SharedPages::new` may.
+        let page = unsafe { ffi::nettap_page_new() };
+        // INVARIANT: just allocated.
+        Ok(Self(NonNull::new(page.cast()).ok_or(ENOMEM)?))
+    }
+}
+
+impl Drop for OwnedPage {
+    fn drop(&mut self) {
+        // SAFETY: Our reference, by the type invariant; programs that have mapped it hold their own.
+        unsafe { ffi::nettap_page_put(self.0.as_ptr().cast()) };
+    }
+}
+
 /// An array of zeroed pages.
 ///
 /// # Invariants
@@ -49,7 +71,7 @@ pub(crate) fn pinned_bytes(bytes: usize) -> u64 {
 pub(crate) struct SharedPages {
     address: NonNull<u8>,
     raw: KVVec<*mut bindings::page>,
-    _pages: KVVec<Page>,
+    _pages: KVVec<OwnedPage>,
 }
 
 // SAFETY: The mapping is process independent kernel memory, accessed through atomics and copies.
@@ -58,14 +80,19 @@ unsafe impl Send for SharedPages {}
 unsafe impl Sync for SharedPages {}
 
 impl SharedPages {
-    /// At least `bytes` of zeroed memory, charged to the caller's memory cgroup.
+    /// At least `bytes` of zeroed memory, charged to the caller's memory cgroup. `ENOMEM`: the machine or
+    /// the cgroup has not so much, and nobody is killed to make it.
     pub(crate) fn new(bytes: usize) -> Result<Self> {
         let count = pages_of(bytes);
+        // SAFETY: Takes no argument.
+        if count as u64 > unsafe { ffi::nettap_pages_available() } {
+            return Err(ENOMEM);
+        }
         let mut pages = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
         let mut raw = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..count {
-            let page = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
-            raw.push_within_capacity(page.as_ptr())?;
+            let page = OwnedPage::new()?;
+            raw.push_within_capacity(page.0.as_ptr())?;
             pages.push_within_capacity(page)?;
             super::task::breathe();
         }

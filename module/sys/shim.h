@@ -178,6 +178,9 @@ struct nettap_pin {
 int nettap_pin_charge(struct nettap_pin *pin, u64 bytes);
 void nettap_pin_release(struct nettap_pin *pin);
 
+u64 nettap_pages_available(void);
+struct page *nettap_page_new(void);
+void nettap_page_put(struct page *page);
 void *nettap_vmap(struct page **pages, unsigned int count);
 void nettap_vunmap(void *address);
 u64 nettap_vma_offset(const struct vm_area_struct *vma);

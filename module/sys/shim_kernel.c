@@ -30,6 +30,23 @@ void nettap_pin_release(struct nettap_pin *pin)
 	mm_unaccount_pinned_pages(&mmp);
 }
 
+/* What the machine could give without hardship; whoever takes more has the others killed for it. */
+u64 nettap_pages_available(void)
+{
+	return max(si_mem_available(), 0L);
+}
+
+/* A region is many pages: where they are not to be had it fails, as ring_buffer.c's buffers do. */
+struct page *nettap_page_new(void)
+{
+	return alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
+}
+
+void nettap_page_put(struct page *page)
+{
+	put_page(page);
+}
+
 void *nettap_vmap(struct page **pages, unsigned int count)
 {
 	return vmap(pages, count, VM_MAP, PAGE_KERNEL);
