@@ -7,17 +7,21 @@
 #   KDIR=/some/tree      any prepared kernel tree that has Rust, for `module` and `install`
 #   GUESTS=2             guests that `test` uses side by side; two want four processors
 #   TIMEOUT=600          seconds until a guest is stopped
+#   CALLS=1000000        calls of the fuzzer, for `hostile`
+#   MINUTES=10           for `hostile` and `soak`: how long each of the storms, or the soak, goes on
+#   KILLS=500            times that `hostile` kills a program
 #   V=1                  shows the commands and their output
 
 KERNEL ?=
 KDIR ?=
 KERNELS ?= $(or $(KERNEL),7.3) 7.2
+HOSTILE := env CALLS=$(or $(CALLS),1000000) MINUTES=$(or $(MINUTES),10) KILLS=$(or $(KILLS),500) LIMIT=86400
 export KERNEL KDIR KERNELS GUESTS
 
 ENTER := qemu/enter.sh --
 RUN := qemu/run.sh
 
-.PHONY: help demo test check shell module user header kernel-tree install clean distclean
+.PHONY: help demo test hostile soak check shell module user header kernel-tree install clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -28,6 +32,13 @@ demo: module user ## NetTap at work in a guest: a tapped interface, live
 
 test: ## every check and test, on the stock kernels, in guests
 	@qemu/test.sh
+
+hostile: module user ## fuzzing, scribbling, storms and failures, for as long as CALLS, MINUTES and KILLS say
+	@$(RUN) --timeout $(or $(TIMEOUT),43200) --out build/hostile -- $(HOSTILE) tests/run.sh \
+		fuzz scribble storm drivers-gone unload hotplug memory faults
+
+soak: module user ## packets of all kinds for MINUTES, and everything as it was at the end
+	@$(RUN) --timeout $(or $(TIMEOUT),43200) --out build/soak -- $(HOSTILE) tests/run.sh soak
 
 check: ## the lint only
 	@$(ENTER) tests/lint.sh

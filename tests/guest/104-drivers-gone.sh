@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Objective: interfaces, namespaces and whole drivers go at once, under load and with packets of them held: within a
+# second, and nobody waits for a reference.
+#
+#	client c0 10.1.0.2 ───── b0 10.1.0.1 box (INPUT and OUTPUT taps on b0; d0, a dummy, OUTPUT tap)
+
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+netns client box
+
+link() {
+	wire client c0 "$MAC_C0" box b0 "$MAC_B0"
+	address client c0 10.1.0.2/24
+	address box b0 10.1.0.1/24
+	neighbour client c0 10.1.0.1 "$MAC_B0"
+	neighbour box b0 10.1.0.2 "$MAC_C0"
+}
+
+# held SPACE: a program there holds packets of both ways of b0, and others flood through.
+held() {
+	tapped relay "$1" ntdrive relay --tap b0:input --tap b0:output --netns box --do hold --only 7000 --until-gone
+	datagrams client 10.1.0.1:7000 --count 20
+	datagrams box 10.1.0.2:7000 --count 20
+	start flood client ping -q -n -f -w 20 10.1.0.1
+	reaches b0 input detoured.in_flight -ge 20
+	reaches b0 output detoured.in_flight -ge 20
+	reaches b0 input ended.reverted -gt 50
+}
+
+# quickly WHAT COMMAND…: within a second (and what emulation takes).
+quickly() {
+	local what=$1 start=$EPOCHREALTIME took
+	shift
+	"$@"
+	took=$(((${EPOCHREALTIME/./} - ${start/./}) / 1000))
+	expect "milliseconds for $what" "$took" -lt $((1500 * ${SLOWNESS:-1}))
+	figure "$what with packets held, under load: $took ms"
+}
+
+gone() {
+	wait "${PIDS[flood]}" || true
+	finish relay
+	said relay '^gone' || fail "the program was not told"
+	open_taps 0 || fail "a tap outlived its interface"
+}
+
+part "an interface"
+link
+held box
+quickly "deleting an interface" ip -n box link del b0
+gone
+
+part "a namespace"
+link
+netns elsewhere
+held elsewhere
+gone_from() { ! ip -n "$1" link show "$2"; }
+quickly "deleting a namespace" ip netns del box
+quickly "the end of its interfaces" await "the other end goes with it" gone_from client c0
+gone
+netns box
+
+# without DRIVER: whether it can be unloaded.
+is_module() { grep -q "^$1 " /proc/modules; }
+part "the driver veth"
+link
+if is_module veth; then
+	held box
+	quickly "unloading veth" rmmod veth
+	gone
+	link
+else
+	echo "veth is part of this kernel and cannot be unloaded"
+fi
+
+part "the driver dummy"
+ip -n box link add d0 type dummy
+address box d0 10.9.0.1/24
+ip -n box link set d0 up
+neighbour box d0 10.9.0.2 "$MAC_S0"
+if is_module dummy; then
+	tapped relay box ntdrive relay --tap d0:output --do hold --until-gone
+	datagrams box 10.9.0.2:7000 --count 20
+	reaches d0 output detoured.in_flight -eq 20
+	quickly "unloading dummy" rmmod dummy
+	finish relay
+	said relay '^gone' || fail "the program was not told"
+else
+	echo "dummy is part of this kernel and cannot be unloaded"
+fi
+! dmesg | grep 'unregister_netdevice: waiting' || fail "an interface was waited for"
