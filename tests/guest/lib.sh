@@ -8,8 +8,8 @@ set -euo pipefail
 
 [[ ${NETTAP_TEST:-} ]] || { echo "tests/run.sh runs the tests, each in namespaces of its own" >&2; exit 1; }
 
-# Seconds that anything may take. The tests also run under emulation, where it is not much.
-readonly PATIENCE=10
+# Seconds that anything may take. The tests also run under emulation, where it is not much; run.sh sets SLOWNESS.
+readonly PATIENCE=$((10 * ${SLOWNESS:-1}))
 WORK=$(mktemp -d)
 readonly WORK
 mount -t tmpfs tmpfs /run/netns
@@ -319,8 +319,8 @@ web() {
 listens() { [[ $(ns "$1" ss -Hltn "sport = :$2") ]]; }
 
 # fetch NAMESPACE URL FILE; upload NAMESPACE FILE URL
-fetch() { ns "$1" curl -sS --max-time 60 -o "$3" "$2" || fail "download of $2"; }
-upload() { ns "$1" curl -sS --max-time 60 -f -T "$2" "$3" || fail "upload to $3"; }
+fetch() { ns "$1" curl -sS --max-time $((6 * PATIENCE)) -o "$3" "$2" || fail "download of $2"; }
+upload() { ns "$1" curl -sS --max-time $((6 * PATIENCE)) -f -T "$2" "$3" || fail "upload to $3"; }
 
 # tcp_sink NAME NAMESPACE PORT FILE: one connection's bytes go to the file.
 tcp_sink() {

@@ -10,7 +10,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How long the kernel gets for what it does by itself. Generous: the tests also run under emulation.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) fn patience() -> Duration {
+    slowly(Duration::from_secs(5))
+}
+
+/// A time on a stock kernel, on this one: tests/run.sh knows how much slower a debug kernel is.
+pub(crate) fn slowly(time: Duration) -> Duration {
+    let slowness = std::env::var("SLOWNESS").ok();
+    time * slowness.and_then(|text| text.parse().ok()).unwrap_or(1)
+}
 
 /// The expectations of one suite.
 #[derive(Default)]
@@ -31,14 +39,14 @@ impl Checks {
         self.note(what, holds, || detail.to_string());
     }
 
-    /// Expects `probe` to give `wanted` within [`PATIENCE`].
+    /// Expects `probe` to give `wanted` within [`patience`].
     pub(crate) fn becomes<T: PartialEq + Debug>(
         &mut self,
         what: impl Display,
         wanted: T,
         mut probe: impl FnMut() -> Result<T>,
     ) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         loop {
             let got = probe()?;
             if got == wanted || Instant::now() > deadline {

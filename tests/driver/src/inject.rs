@@ -3,6 +3,7 @@
 //! A program over the library: new packets from the alloc ring, out of an interface or into the
 //! host's input.
 
+use crate::checks::patience;
 use crate::edit::leave_checksum;
 use crate::frames::Addresses;
 use crate::payload::numbered;
@@ -76,8 +77,7 @@ impl Inject {
             }
         }
         sleep(Duration::from_millis(self.idle));
-        tap.flush(u32::MAX, Some(Duration::from_secs(5)))
-            .context("flush")?;
+        tap.flush(u32::MAX, Some(patience())).context("flush")?;
         let stats = tap.stats()?;
         println!(
             "{}",
@@ -102,7 +102,7 @@ impl Inject {
         loop {
             match mbuf.set_payload(&frame) {
                 Ok(()) => break,
-                Err(Error::Empty) => session.pull(32, Some(Duration::from_secs(5)))?,
+                Err(Error::Empty) => session.pull(32, Some(patience()))?,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -135,9 +135,7 @@ fn allocate(session: &Session) -> Result<Mbuf> {
         if let Some(mbuf) = session.alloc() {
             return Ok(mbuf);
         }
-        session
-            .pull(16, Some(Duration::from_secs(5)))
-            .context("pull")?;
+        session.pull(16, Some(patience())).context("pull")?;
     }
 }
 
@@ -149,7 +147,6 @@ fn send(tap: &Tap, mbuf: Mbuf) -> Outcome {
             Err(rejected) if rejected.error == Error::Full => mbuf = rejected.value,
             Err(rejected) => return Err(rejected.error.into()),
         }
-        tap.flush(1, Some(Duration::from_secs(5)))
-            .context("flush")?;
+        tap.flush(1, Some(patience())).context("flush")?;
     }
 }

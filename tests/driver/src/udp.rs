@@ -2,6 +2,7 @@
 
 //! Numbered UDP datagrams through ordinary sockets, IPv4, IPv6 and multicast.
 
+use crate::checks::slowly;
 use crate::payload::{numbered, Tally};
 use crate::signals::Signals;
 use crate::Outcome;
@@ -126,13 +127,15 @@ impl Recv {
         let signals = Signals::catch()?;
         let socket = self.socket()?;
         println!("ready");
-        let deadline = after(self.seconds);
+        let deadline = Instant::now() + slowly(Duration::from_secs_f64(self.seconds));
         let mut tally = Tally::default();
         let mut came = 0;
         let mut buffer = vec![0u8; 65536];
         while came < self.count {
             let quiet = match self.idle {
-                Some(idle) if tally.unique() > 0 => deadline.min(after(idle)),
+                Some(idle) if tally.unique() > 0 => {
+                    deadline.min(Instant::now() + slowly(Duration::from_secs_f64(idle)))
+                }
                 _ => deadline,
             };
             let Some(bytes) = receive(&socket, &mut buffer, quiet, &signals)? else {

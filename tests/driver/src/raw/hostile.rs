@@ -334,7 +334,7 @@ impl Fixture {
             peer.ifname
         );
         checks.equal(what, late(self.refused(Which::Revert)?), late(before) + 1);
-        socket.set_read_timeout(Some(crate::checks::PATIENCE))?;
+        socket.set_read_timeout(Some(crate::checks::patience()))?;
         let mut buffer = [0; 64];
         checks.that(
             "  it went on when its tap ended",

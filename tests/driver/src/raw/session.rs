@@ -4,6 +4,7 @@
 //! checked on the way, because the callers want to do it wrong.
 
 use super::Peer;
+use crate::checks::patience;
 use crate::payload::numbered;
 use anyhow::{bail, Context, Result};
 use memmap2::{MmapOptions, MmapRaw};
@@ -19,7 +20,7 @@ use std::fs::{File, OpenOptions};
 use std::net::UdpSocket;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{fence, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 /// The device.
@@ -435,13 +436,13 @@ pub(crate) struct Tap {
 impl Tap {
     /// The next packet, waited for without a system call.
     pub(crate) fn receive(&self) -> Result<Entry> {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + patience();
         loop {
             if let Some(entry) = self.detour.take()? {
                 return Ok(entry);
             }
             if Instant::now() > deadline {
-                bail!("no packet came to tap {} in 5 s", self.id);
+                bail!("no packet came to tap {} in time", self.id);
             }
             std::thread::yield_now();
         }

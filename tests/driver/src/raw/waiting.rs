@@ -4,7 +4,7 @@
 
 use super::session::{tap_request, Datagrams, Session, Tap};
 use super::Peer;
-use crate::checks::{Checks, PATIENCE};
+use crate::checks::{patience, slowly, Checks};
 use crate::Outcome;
 use anyhow::{Context, Result};
 use nettap_uapi::tap::{TAP_INPUT, TAP_OUTPUT};
@@ -17,7 +17,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// How much later than asked a sleeper may wake on an emulated machine with other work to do.
-const SLACK: Duration = Duration::from_millis(250);
+fn slack() -> Duration {
+    slowly(Duration::from_millis(250))
+}
 
 pub(super) fn run(peer: &Peer) -> Outcome {
     let mut checks = Checks::default();
@@ -54,7 +56,7 @@ fn timeouts(checks: &mut Checks, session: &Session) -> Outcome {
             "  not early, and not much later",
             took,
             asked,
-            asked + SLACK,
+            asked + slack(),
         );
     }
     // The best of several shows that microseconds are not rounded to ticks of 4 ms.
@@ -94,7 +96,7 @@ fn signal(checks: &mut Checks, session: &Session) -> Outcome {
         "  when the signal came",
         begin.elapsed(),
         Duration::from_millis(500),
-        Duration::from_secs(1) + SLACK,
+        Duration::from_secs(1) + slack(),
     );
     Ok(())
 }
@@ -128,7 +130,7 @@ fn arrival(checks: &mut Checks, session: &Session, tap: &Tap, datagrams: &Datagr
             "  when it came",
             took,
             Duration::from_millis(50),
-            Duration::from_millis(50) + SLACK,
+            Duration::from_millis(50) + slack(),
         );
         let again = Instant::now();
         checks.equal(
@@ -136,7 +138,7 @@ fn arrival(checks: &mut Checks, session: &Session, tap: &Tap, datagrams: &Datagr
             session.pull(0, 5_000_000),
             Ok(()),
         );
-        checks.lasted("  that is", again.elapsed(), Duration::ZERO, SLACK);
+        checks.lasted("  that is", again.elapsed(), Duration::ZERO, slack());
         revert(session, tap, 1)?;
         checks.equal(
             "  no more when it is taken",
@@ -168,7 +170,7 @@ fn pushes(checks: &mut Checks, session: &Session, tap: &Tap, datagrams: &Datagra
         "  comes back at once",
         begin.elapsed(),
         Duration::ZERO,
-        SLACK,
+        slack(),
     );
     checks.equal(
         "the doorbell: push(tap, 0)",
@@ -217,7 +219,7 @@ fn polls(checks: &mut Checks, session: &Session, tap: &Tap, datagrams: &Datagram
             look(fd, Duration::from_millis(20))?,
             PollFlags::empty(),
         );
-        let (seen, took) = later(datagrams, || look(fd, PATIENCE))?;
+        let (seen, took) = later(datagrams, || look(fd, patience()))?;
         checks.that(
             format!("poll({name}) and a packet"),
             seen?.contains(PollFlags::POLLIN),
@@ -227,7 +229,7 @@ fn polls(checks: &mut Checks, session: &Session, tap: &Tap, datagrams: &Datagram
             "  when it came",
             took,
             Duration::from_millis(50),
-            Duration::from_millis(50) + SLACK,
+            Duration::from_millis(50) + slack(),
         );
         checks.equal("  epoll sees session and tap", ready(1000)?, 2);
         revert(session, tap, 1)?;
@@ -250,7 +252,7 @@ fn hang_up(checks: &mut Checks, session: &Session, tap: Tap) -> Outcome {
         administrator.untap(tap.id),
         Ok(()),
     );
-    let seen = look(tap.fd.as_fd(), PATIENCE)?;
+    let seen = look(tap.fd.as_fd(), patience())?;
     checks.that(
         "the owner sees POLLHUP",
         seen.contains(PollFlags::POLLHUP),
