@@ -4,6 +4,7 @@
 # where it is:
 #
 #	kernel.sh [--release] [SERIES | VERSION | RELEASE]		7.2, 7.2.12 or 7.2.12+deb13-cloud-amd64
+#	kernel.sh [--release] [SERIES- | VERSION-]debug			the debug kernel, which debug-kernel.sh makes
 #
 # Without an argument: the newest release of the newest supported series. Below the printed folder stand root/ (vmlinuz,
 # config and modules, unpacked from Debian's packages, unmodified), tree/ (prepared; use it as KDIR) and build-info.
@@ -81,10 +82,14 @@ build() {
 }
 
 main() {
-	local only_release='' release key
+	local only_release='' request release key
 	[[ ${1:-} != --release ]] || { only_release=1 && shift; }
+	request=${1:-${KERNEL:-}}
+	if [[ $request == debug || $request == *-debug ]]; then
+		exec "$NETTAP/qemu/debug-kernel.sh" ${only_release:+--release} "$request"
+	fi
 	rootfs=$("$NETTAP/qemu/rootfs.sh")
-	release=$(resolve "${1:-${KERNEL:-}}")
+	release=$(resolve "$request")
 	if [[ $only_release ]]; then
 		echo "$release"
 		return
