@@ -7,24 +7,29 @@
 #	run.sh [--part N/M] [NAME…]	all tests, or those whose name contains one of the words; V=1 shows their output.
 #					Of M guests that share the work, this is the Nth.
 #
+# A debug kernel (qemu/debug.config) is slower by SLOWNESS, and asked at the end what leaked and whether it still watches.
+#
 # A test's exit status: 0 passed, 1 failed, 77 skipped with the reason on its last line. Each runs in mount, pid and
 # network namespaces of its own, which take its processes and networks along when it ends, however it ends.
 
 set -euo pipefail
 
 readonly SKIPPED=77
+# How many times slower than a stock kernel in emulation this one is: whatever waits for something waits so much longer.
+if [[ $(uname -r) == *-debug ]]; then SLOWNESS=${SLOWNESS:-5}; else SLOWNESS=${SLOWNESS:-1}; fi
 # Seconds for one test; it is killed after that.
-readonly LIMIT=${LIMIT:-120}
+readonly SLOWNESS LIMIT=${LIMIT:-$((120 * SLOWNESS))}
 HERE=$(cd "$(dirname "$0")" && pwd -P)
 NETTAP_MODULE=${NETTAP_MODULE:-$HERE/../build/$(uname -r)/nettap.ko}
 PATH=$HERE/../build/target/release:$HERE/../build/target/release/examples:$PATH
 readonly HERE
-export NETTAP_MODULE PATH NETTAP_TEST=1
+export NETTAP_MODULE PATH SLOWNESS NETTAP_TEST=1
 
 # What a healthy kernel does not print.
 readonly COMPLAINTS='BUG[: ]|WARNING:|Oops|general protection|rcu:.*(stall|detected)|INFO: (task|lockdep|trying)|blocked for more than'\
 '|(possible|inconsistent) .*lock|unregister_netdevice: waiting|Bad rss-counter|Call Trace|refcount_t:|UBSAN|KASAN|kmemleak'\
-'|soft lockup|page_pool.*stalled|nf_conntrack.*leak|list_(add|del) corruption|scheduling while atomic|sleeping function'
+'|soft lockup|page_pool.*stalled|nf_conntrack.*leak|list_(add|del) corruption|scheduling while atomic|sleeping function'\
+'|ODEBUG|ref_tracker:|workqueue lockup|locking correctness validator|rust_kernel: panicked|rust_panic'
 
 passed=0 failed=0 skipped=0
 OUT=$(mktemp -d)
@@ -36,7 +41,7 @@ complaints() { dmesg | sed "1,/$1/d" | grep -E "$COMPLAINTS"; }
 # way for a moment.
 idle() {
 	local tries state
-	for ((tries = 0; tries < 100; tries++)); do
+	for ((tries = 0; tries < 100 * SLOWNESS; tries++)); do
 		state=$(tapctl --json region show |
 			jq -c '.region | [.sessions, .taps, (.made | not) or .held.free == .mbufs, .groups]')
 		[[ $state != '[0,0,true,[]]' ]] || return 0
@@ -106,9 +111,29 @@ leaks() {
 	echo "unloaded, loaded and mapped 10 times, twice: $lost kB of $before kB less"
 	rmmod nettap
 	! grep -q '\[nettap\]' /proc/vmallocinfo || { grep '\[nettap\]' /proc/vmallocinfo; return 1; }
+	unreferenced || return 1
+	watched || return 1
 	! complaints 'nettap-test: leaks begins' || return 1
 	insmod "$NETTAP_MODULE"
 	((lost < 3000))
+}
+
+# What kmemleak finds when the module is gone. It forgives what is younger than 5 s, and reports what two scans agree on.
+unreferenced() {
+	local file=/sys/kernel/debug/kmemleak
+	[[ -e $file ]] || return 0
+	sleep 6
+	{ echo scan >"$file" && echo scan >"$file"; } || { echo "kmemleak has given up" && return 1; }
+	cat "$file" >"$OUT/kmemleak"
+	[[ ! -s $OUT/kmemleak ]] || { head -n 100 "$OUT/kmemleak" && return 1; }
+}
+
+# A checker that gives up says so once, maybe before any test looked.
+watched() {
+	[[ ! -e /proc/lockdep_stats ]] || grep -q 'debug_locks: *1$' /proc/lockdep_stats ||
+		{ echo "lockdep has given up" && return 1; }
+	! dmesg | grep -E 'locking correctness validator|ODEBUG disabled|[Kk]memleak.*disabled|stack_depot.*(fail|limit)' ||
+		{ echo "a checker has given up" && return 1; }
 }
 
 again() {
