@@ -5,6 +5,7 @@
 #   KERNEL=7.2           a series (7.2), a version (7.2.12) or a release (7.2.12+deb13-cloud-amd64); default: the newest
 #   KERNELS="7.3 7.2.11" the kernels that `test` boots: the first runs all tests, the others load the module
 #   KDIR=/some/tree      any prepared kernel tree that has Rust, for `module` and `install`
+#   TESTS="020 074"      the guest tests that `test-debug` runs: those whose names contain one of the words
 #   GUESTS=2             guests that `test` uses side by side; two want four processors
 #   TIMEOUT=600          seconds until a guest is stopped
 #   CALLS=1000000        calls of the fuzzer, for `hostile`
@@ -21,7 +22,7 @@ export KERNEL KDIR KERNELS GUESTS
 ENTER := qemu/enter.sh --
 RUN := qemu/run.sh
 
-.PHONY: help demo test hostile soak check shell module user header kernel-tree install clean distclean
+.PHONY: help demo test test-debug hostile soak check shell module user header kernel-tree install clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -32,6 +33,10 @@ demo: module user ## NetTap at work in a guest: a tapped interface, live
 
 test: ## every check and test, on the stock kernels, in guests
 	@qemu/test.sh
+
+test-debug: KERNEL := $(or $(filter %debug,$(KERNEL)),debug)
+test-debug: module user ## the guest tests, or TESTS="020 074", in a kernel that watches itself (its first build: 20 minutes)
+	@$(RUN) --mem 2048 --timeout $(or $(TIMEOUT),9000) --out build/test/debug -- tests/run.sh $(TESTS)
 
 hostile: module user ## fuzzing, scribbling, storms and failures, for as long as CALLS, MINUTES and KILLS say
 	@$(RUN) --timeout $(or $(TIMEOUT),43200) --out build/hostile -- $(HOSTILE) tests/run.sh \
