@@ -42,7 +42,9 @@ judge() {
 for fanout in any flow; do
 	part "four programs, fanout $fanout"
 	for name in one two three four; do program $name $fanout; done
-	[[ $fanout == flow ]] && listen 100 || listen 100 --unordered
+	order=()
+	[[ $fanout == flow ]] || order=(--unordered)
+	listen 100 "${order[@]}"
 	send 100 100
 	judge
 	await "nothing is out" test_total b0 input detoured.in_flight -eq 0
