@@ -251,10 +251,10 @@ fn set(session: &Session, request: &Request) -> Result {
     }
     let asked = |bit: u32| ask.what & bit != 0;
     let mut change = Change {
+        what: ask.what,
         snaplen: asked(ioctl::SET_SNAPLEN).then_some(snaplen(ask.snaplen)),
         max_bytes: asked(ioctl::SET_MAX_BYTES).then_some(max_bytes(ask.max_bytes)),
         max_age_us: asked(ioctl::SET_MAX_AGE).then_some(ask.max_age_us),
-        what: ask.what,
         ..Change::default()
     };
     if asked(ioctl::SET_FILTER) {

@@ -104,7 +104,7 @@ impl Drops {
         }
     }
 
-    /// Whom they are told to.
+    /// Where they are told, and everything else of the tap.
     pub(crate) fn events(&self) -> &Events {
         &self.events
     }

@@ -7,17 +7,21 @@
 //! has left it.
 
 use crate::account::Holder;
+use crate::events::Events;
 use crate::flows::OutAll;
 use crate::region::Claim;
 use crate::revert::outlet_of;
 use crate::revert::way_of;
 use crate::revert::Outlet;
+use crate::stats::bump;
 use crate::stats::End;
 use crate::sys::hook::Way;
 use crate::sys::skb::Skb;
 use crate::sys::skb::Sorted;
 use crate::sys::task::BottomHalvesOff;
 use crate::tap::Tap;
+use crate::uapi::event::Event;
+use crate::uapi::event::EventKind;
 use crate::uapi::tap::OnExit;
 
 /// What was taken back of a tap.
@@ -92,6 +96,42 @@ impl Haul {
         }
         drop(self.out);
         undelivered
+    }
+}
+
+/// What was taken back in one or several hauls, and what became of it, as listeners are told.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct TakenBack {
+    pub(crate) mbufs: u64,
+    /// Packets sent on.
+    pub(crate) passed: u64,
+    /// Packets dropped.
+    pub(crate) dropped: u64,
+}
+
+impl TakenBack {
+    /// Adds a haul that met with this fate.
+    pub(crate) fn add(&mut self, haul: &Haul, fate: End) {
+        bump(&mut self.mbufs, haul.mbufs);
+        let packets = if fate == End::Reinjected {
+            &mut self.passed
+        } else {
+            &mut self.dropped
+        };
+        bump(packets, haul.packets);
+    }
+
+    /// Tells listeners, if there was anything; `describe` fills in whose it was and why.
+    pub(crate) fn tell(&self, events: &Events, describe: impl FnOnce(&mut Event)) {
+        if self.mbufs == 0 {
+            return;
+        }
+        events.tell(EventKind::Reclaim, |event| {
+            describe(event);
+            event.count = self.mbufs;
+            event.passed = self.passed;
+            event.dropped = self.dropped;
+        });
     }
 }
 

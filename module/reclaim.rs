@@ -23,6 +23,7 @@ use crate::account::Holder;
 use crate::detour::Inlet;
 use crate::haul;
 use crate::haul::Haul;
+use crate::haul::TakenBack;
 use crate::intake::Intake;
 use crate::region::Region;
 use crate::serve::Serving;
@@ -72,16 +73,6 @@ impl Cause {
     pub(crate) fn raw(self) -> u32 {
         self as u32
     }
-}
-
-/// What a tap's end took back of what its program held.
-#[derive(Default)]
-pub(crate) struct TakenBack {
-    pub(crate) mbufs: u64,
-    /// Packets sent on.
-    pub(crate) passed: u64,
-    /// Packets dropped.
-    pub(crate) dropped: u64,
 }
 
 /// Ends the tap at `place` of a session; its last figures and what was taken back, or nothing if it had
@@ -137,14 +128,7 @@ fn take_back(end: &mut TapEnd, back: &mut TakenBack, cause: Cause) {
     let tap = Arc::clone(&end.tap);
     let fate = haul::fate(&tap, cause != Cause::DeviceGone);
     let haul = Haul::of(&tap);
-    bump(&mut back.mbufs, haul.mbufs);
-    bump(
-        match fate {
-            End::Reinjected => &mut back.passed,
-            _ => &mut back.dropped,
-        },
-        haul.packets,
-    );
+    back.add(&haul, fate);
     end.ended_all(haul.packets, haul.truesize, fate);
     let undelivered = haul.follow(&tap, fate);
     bump(&mut end.counts.undelivered, undelivered);

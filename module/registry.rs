@@ -17,12 +17,12 @@ use kernel::sync::Mutex;
 use crate::events::Events;
 use crate::filter::Named;
 use crate::group::Groups;
+use crate::haul::TakenBack;
 use crate::intake::Intake;
 use crate::policies::Change;
 use crate::policies::Common;
 use crate::reclaim;
 use crate::reclaim::Cause;
-use crate::reclaim::TakenBack;
 use crate::region;
 use crate::serve::Serving;
 use crate::stats::bump;
@@ -276,14 +276,7 @@ impl Registry {
             event.ifname = last.ifname;
             event.cause = cause.raw();
         };
-        if back.mbufs > 0 {
-            self.events.tell(EventKind::Reclaim, |event| {
-                describe(event);
-                event.count = back.mbufs;
-                event.passed = back.passed;
-                event.dropped = back.dropped;
-            });
-        }
+        back.tell(&self.events, describe);
         self.events.tell(EventKind::TapClose, |event| {
             describe(event);
             if cause == Cause::Untap {
@@ -303,12 +296,16 @@ impl Registry {
             let intake = Arc::clone(&record.intake);
             (Arc::clone(&record.serving), record.place, intake)
         };
-        serving.with(|state| -> Result {
+        let tap = serving.with(|state| -> Result<_> {
             let end = state.tap_at_mut(place, id).ok_or(ENOENT)?;
             change.apply(&end.tap.policies);
             end.watch.look_soon();
-            Ok(())
+            Ok(Arc::clone(&end.tap))
         })?;
+        tap.tell(EventKind::Policy, |event| {
+            event.what = change.what;
+            event.by = current_pid();
+        });
         if let Some(policy) = change.on_full {
             intake.set_on_full(policy, rtnl);
         }
@@ -320,15 +317,6 @@ impl Registry {
                 reclaim::empty_standbys(&intake, rtnl)?;
             }
         }
-        self.events.tell(EventKind::Policy, |event| {
-            serving.with(|state| {
-                if let Some(end) = state.tap_at(place, id) {
-                    end.tap.describe(event);
-                }
-            });
-            event.what = change.what;
-            event.by = current_pid();
-        });
         Ok(())
     }
 

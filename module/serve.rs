@@ -36,13 +36,13 @@ use kernel::sync::SpinLock;
 
 use crate::haul;
 use crate::haul::Haul;
+use crate::haul::TakenBack;
 use crate::outbox::Outbox;
 use crate::outbox::ROUND;
 use crate::round::Ring;
 use crate::round::State;
 use crate::stats::bump;
 use crate::stats::Counter;
-use crate::stats::End;
 use crate::sys::chardev::PollRequest;
 use crate::sys::netdev::synchronize;
 use crate::sys::server::HasServer;
@@ -61,6 +61,8 @@ use crate::tap::Gate;
 use crate::tap::Tap;
 use crate::tapend::TapEnd;
 use crate::uapi::event::Event;
+use crate::uapi::event::CAUSE_MAX_AGE;
+use crate::uapi::event::CAUSE_POLICY;
 use crate::uapi::event::CAUSE_UNDELIVERED;
 use crate::uapi::ring::Word;
 use crate::uapi::stats::SessionStats;
@@ -229,7 +231,6 @@ impl Serving {
     /// meanwhile queue up behind and are taken back too, until there is none; in that moment the gate
     /// turns. Inside [`Serving::pause`].
     pub(crate) fn let_go(&self, place: usize, tap: &Tap, gate: Gate) {
-        let (mut passed, mut dropped) = (0u64, 0u64);
         let account = |work: &dyn Fn(&mut TapEnd)| {
             self.with(|state| {
                 if let Some(Some(end)) = state.taps.get_mut(place) {
@@ -237,24 +238,23 @@ impl Serving {
                 }
             });
         };
+        let mut back = TakenBack::default();
+        let mut closed = false;
         for _ in 0..SWEEPS {
             let fate = haul::fate(tap, true);
             let haul = Haul::of(tap);
+            back.add(&haul, fate);
             let (packets, truesize) = (haul.packets, haul.truesize);
             account(&|end| {
                 end.ended_all(packets, truesize, fate);
                 bump(&mut end.counts.aged, packets);
             });
-            match fate {
-                End::Reinjected => bump(&mut passed, packets),
-                _ => bump(&mut dropped, packets),
-            }
             let undelivered = haul.follow(tap, fate);
             account(&|end| bump(&mut end.counts.undelivered, undelivered));
             if undelivered > 0 {
                 tap.tell_drop(CAUSE_UNDELIVERED, 0, undelivered);
             }
-            let closed = self.with(|state| {
+            closed = self.with(|state| {
                 let end = state.taps.get(place).and_then(Option::as_ref);
                 end.is_none_or(|end| tap.close_when(end.counts.ends.all(), gate, || ()))
             });
@@ -263,10 +263,16 @@ impl Serving {
             }
         }
         // A flood that does not let up: the last may be overtaken.
-        self.with(|_| tap.close(gate));
-        if gate == Gate::Stalled {
-            tap.tell_stalled(passed, dropped);
+        if !closed {
+            self.with(|_| tap.close(gate));
         }
+        back.tell(tap.events(), |event| {
+            tap.describe(event);
+            event.cause = match gate {
+                Gate::Stalled => CAUSE_MAX_AGE,
+                _ => CAUSE_POLICY,
+            };
+        });
     }
 
     /// Takes from a ring what it holds now, and no more, should the program go on.

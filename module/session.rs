@@ -361,6 +361,7 @@ impl Session {
 
         self.registry
             .add_tap(id, group, &device, &self.serving, place, &intake, &rtnl)?;
+        tap.tell(EventKind::TapOpen, |_| ());
         // First the way back, then the way up: no packet comes before it can return.
         self.serving.with(|state| {
             if let Some(free) = state.taps.get_mut(place) {

@@ -16,6 +16,7 @@ use kernel::sync::Arc;
 use kernel::sync::SpinLock;
 
 use crate::drops::Drops;
+use crate::events::Events;
 use crate::flows::Flows;
 use crate::flows::Out;
 use crate::flows::OutAll;
@@ -74,12 +75,12 @@ pub(crate) struct Label {
 /// The way up, under the tap's lock.
 struct Up {
     gate: Gate,
-    /// Since it stalled: where the program was in its ring, what had passed by before, and when it is
-    /// tried again in any case.
+    /// Since it stalled: where the program was in its ring, and when it is tried again in any case.
     stalled_at: u32,
-    stalled_passed: u64,
     retry_at: u64,
     fail_opens: u64,
+    /// Packets that had passed by then.
+    passed_before: u64,
     producer: PrivateProducer<SharedWord>,
     /// Never goes back, unlike the counters.
     next_number: u64,
@@ -157,9 +158,9 @@ impl Tap {
                 Up {
                     gate: Gate::Waiting,
                     stalled_at: 0,
-                    stalled_passed: 0,
                     retry_at: 0,
                     fail_opens: 0,
+                    passed_before: 0,
                     producer: PrivateProducer::new(),
                     next_number: 0,
                     counts: DetourCounts::default(),
@@ -192,27 +193,24 @@ impl Tap {
         event.mode = self.options.mode.raw();
     }
 
+    /// Where it tells what happens to it.
+    pub(crate) fn events(&self) -> &Events {
+        self.drops.events()
+    }
+
+    /// Tells listeners something of this tap, which `describe` says more about. From any context.
+    pub(crate) fn tell(&self, kind: EventKind, describe: impl FnOnce(&mut Event)) {
+        self.events().tell(kind, |event| {
+            self.describe(event);
+            describe(event);
+        });
+    }
+
     /// Tells listeners of packets that went on without the program, or were dropped, for a cause that
     /// `drops` knows. From any context.
     pub(crate) fn tell_drop(&self, cause: u32, passed: u64, dropped: u64) {
         self.drops
             .note(cause, passed, dropped, |event| self.describe(event));
-    }
-
-    /// Tells listeners that packets pass from here on, and what became of those that were held.
-    pub(crate) fn tell_stalled(&self, passed: u64, dropped: u64) {
-        self.drops.events().tell(EventKind::FailOpen, |event| {
-            self.describe(event);
-            event.passed = passed;
-            event.dropped = dropped;
-        });
-    }
-
-    fn tell_recovered(&self, passed: u64) {
-        self.drops.events().tell(EventKind::FailOpenEnd, |event| {
-            self.describe(event);
-            event.passed = passed;
-        });
     }
 
     /// Tells listeners what has been held back, as far as it may be told now, or all of it.
@@ -312,10 +310,6 @@ impl Tap {
             let lives = up.stalled_at != position.load() || self.life.load(Relaxed);
             if up.producer.room(size, position) == size && (lives || now() >= up.retry_at) {
                 self.turn(&mut up, Gate::Open);
-                let before = up.stalled_passed;
-                drop(up);
-                self.tell_recovered(self.passed_stalled.get().wrapping_sub(before));
-                return true;
             }
         }
         up.gate == Gate::Open
@@ -365,11 +359,17 @@ impl Tap {
     fn turn(&self, up: &mut Up, gate: Gate) {
         if gate == Gate::Stalled && up.gate != gate {
             bump(&mut up.fail_opens, 1);
-            up.stalled_passed = self.passed_stalled.get();
             up.stalled_at = self.detour.program_position().load();
             let age = self.policies.max_age().unwrap_or(0);
             up.retry_at = now().wrapping_add(age.saturating_mul(RETRY).max(ticks(RETRY_MIN_US)));
             self.life.store(false, Relaxed);
+            up.passed_before = self.passed_stalled.get();
+            self.tell(EventKind::FailOpen, |_| ());
+        }
+        if gate == Gate::Open && up.gate == Gate::Stalled {
+            let passed = self.passed_stalled.get();
+            let passed = passed.wrapping_sub(up.passed_before);
+            self.tell(EventKind::FailOpenEnd, |event| event.passed = passed);
         }
         up.gate = gate;
         self.gate.store(gate as u32, Relaxed);

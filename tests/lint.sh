@@ -31,13 +31,13 @@ LEVELS='
 	revert:    account stats region tap
 	supply:    account region rings
 	outbox:    flows revert
-	haul:      account stats flows region tap revert
+	haul:      account stats events flows region tap revert
 	round:     account stats drops region rings tap tapend revert supply outbox
 	serve:     account stats tap tapend outbox haul round
 	detour:    stats region tap serve
 	intake:    policies stats drops filter flows tap revert serve detour
 	reclaim:   account stats region tap tapend haul serve detour intake
-	registry:  policies stats events filter region group tap serve intake reclaim
+	registry:  policies stats events filter region group haul tap serve intake reclaim
 	tapfile:   serve reclaim registry
 	session:   policies stats lock events drops filter region group rings tap tapend supply serve detour intake reclaim registry tapfile
 	control:   policies stats filter region group rings tap intake reclaim registry tapfile session

@@ -24,6 +24,12 @@ events() { jq -c ".event | $2" <"$WORK/$1.log"; }
 one() { await "$1 is told: $2" happened "$1" "$2"; }
 happened() { events "$1" "select($2)" | grep . >/dev/null; }
 
+# caught_up: packets come, until one of them finds the tap open again.
+caught_up() {
+	pings client 10.1.0.1 1
+	[[ $(count b0 input watchdog.failed_open) == false ]]
+}
+
 part "the life of a program that is killed while it holds packets"
 watch all --json monitor
 watch plain monitor session-open tap-open tap-close
@@ -46,6 +52,22 @@ id=$(tap_id b0 input)
 tapctl tap del "$id" >/dev/null
 finish relay
 one all ".kind == \"tap-close\" and .tap == $id and .cause == \"untap\" and .by > 0 and .by != .pid"
+
+part "a program that stands still, and a policy that somebody changes"
+tapped relay box ntdrive relay --tap b0:input --do hold --only 7000 --max-age 300
+id=$(tap_id b0 input)
+datagrams client 10.1.0.1:7000 --count 10
+one all ".kind == \"fail-open\" and .tap == $id"
+one all ".kind == \"reclaim\" and .tap == $id and .cause == \"max-age\" and .count == 10 and .passed == 10"
+release relay
+await "it has caught up" caught_up
+one all ".kind == \"fail-open-end\" and .tap == $id and .passed > 0"
+tapctl tap set "$id" --max-age 0 >/dev/null
+one all ".kind == \"policy\" and .tap == $id and .what == [\"max_age\"] and .by > 0 and .by != .pid"
+stop relay
+for line in 'lets packets pass: its program is stopped or too slow' 'takes packets again'; do
+	dmesg | grep -E "nettap: b0: tap $id of ntdrive .*$line" >/dev/null || fail "the kernel's log does not say so: $line"
+done
 
 part "drops by cause add up to the counters"
 tapped relay box ntdrive relay --tap b0:input --ring-cells 16 --do hold --only 7000

@@ -96,7 +96,7 @@
 #define NETTAP_EVENT_TAP_CLOSE 6
 
 /**
- * `Event::kind`: what a tap or a session held when it ended was taken back: `count` mbufs. Of the
+ * `Event::kind`: what the program of a tap or a session held was taken back: `count` mbufs. Of the
  * packets in them `passed` were sent on and `dropped` dropped; `cause`.
  */
 #define NETTAP_EVENT_RECLAIM 7
@@ -109,8 +109,8 @@
 #define NETTAP_EVENT_DROP 8
 
 /**
- * `Event::kind`: a tap lets packets pass from now on, because its program has held one for too long;
- * `passed` and `dropped` packets have followed `on_exit`.
+ * `Event::kind`: a tap lets packets pass from now on, because its program has held one for too long.
+ * What it held is told as `EVENT_RECLAIM`.
  */
 #define NETTAP_EVENT_FAIL_OPEN 9
 
@@ -175,6 +175,16 @@
  * `Event::cause`: the interface was deleted or left its namespace.
  */
 #define NETTAP_CAUSE_INTERFACE_GONE 5
+
+/**
+ * `Event::cause`: a packet was held longer than `max_age`.
+ */
+#define NETTAP_CAUSE_MAX_AGE 6
+
+/**
+ * `Event::cause`: a policy was changed.
+ */
+#define NETTAP_CAUSE_POLICY 7
 
 /**
  * `Event::cause`: the detour ring was full.

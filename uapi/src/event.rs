@@ -28,15 +28,15 @@ pub const EVENT_UNMAP: u32 = 4;
 pub const EVENT_TAP_OPEN: u32 = 5;
 /// [`Event::kind`]: a tap has ended; `cause`, and `by` for `CAUSE_UNTAP`.
 pub const EVENT_TAP_CLOSE: u32 = 6;
-/// [`Event::kind`]: what a tap or a session held when it ended was taken back: `count` mbufs. Of the
+/// [`Event::kind`]: what the program of a tap or a session held was taken back: `count` mbufs. Of the
 /// packets in them `passed` were sent on and `dropped` dropped; `cause`.
 pub const EVENT_RECLAIM: u32 = 7;
 /// [`Event::kind`]: packets did not come to the program, or were not taken from it. Since the last event
 /// of this tap and `cause`, `passed` went on without the program and `dropped` were dropped. Told at the
 /// first packet, then at most once a second, and when the tap ends.
 pub const EVENT_DROP: u32 = 8;
-/// [`Event::kind`]: a tap lets packets pass from now on, because its program has held one for too long;
-/// `passed` and `dropped` packets have followed `on_exit`.
+/// [`Event::kind`]: a tap lets packets pass from now on, because its program has held one for too long.
+/// What it held is told as [`EVENT_RECLAIM`].
 pub const EVENT_FAIL_OPEN: u32 = 9;
 /// [`Event::kind`]: the program has caught up, and packets are detoured again; `passed` went by
 /// meanwhile.
@@ -65,6 +65,10 @@ pub const CAUSE_UNTAP: u32 = 3;
 pub const CAUSE_UNMAP: u32 = 4;
 /// [`Event::cause`]: the interface was deleted or left its namespace.
 pub const CAUSE_INTERFACE_GONE: u32 = 5;
+/// [`Event::cause`]: a packet was held longer than `max_age`.
+pub const CAUSE_MAX_AGE: u32 = 6;
+/// [`Event::cause`]: a policy was changed.
+pub const CAUSE_POLICY: u32 = 7;
 /// [`Event::cause`]: the detour ring was full.
 pub const CAUSE_RING: u32 = 16;
 /// [`Event::cause`]: no mbuf was free.
@@ -237,6 +241,8 @@ pub const fn cause_name(raw: u32) -> Option<&'static str> {
         CAUSE_UNTAP => "untap",
         CAUSE_UNMAP => "unmap",
         CAUSE_INTERFACE_GONE => "interface-gone",
+        CAUSE_MAX_AGE => "max-age",
+        CAUSE_POLICY => "policy",
         CAUSE_RING => "ring",
         CAUSE_MBUFS => "mbufs",
         CAUSE_BYTES => "bytes",

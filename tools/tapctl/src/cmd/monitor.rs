@@ -177,7 +177,10 @@ fn details(event: &Event) -> Vec<String> {
             words.push(many(event.count, "mbuf"));
             words.push(fates);
         }
-        Some(EventKind::Drop | EventKind::FailOpen | EventKind::FailOpenEnd) => words.push(fates),
+        Some(EventKind::Drop) => words.push(fates),
+        Some(EventKind::FailOpenEnd) => {
+            words.push(format!("{} passed by", many(event.passed, "packet")));
+        }
         Some(EventKind::Policy) => words.push(what(event).join(", ")),
         Some(EventKind::LockReleased) => words.push(many(event.count, "lock")),
         Some(EventKind::InterfaceGone) => {
