@@ -6,7 +6,7 @@
 use super::arena::Arena;
 use super::world::World;
 use crate::chance::Chance;
-use nettap_uapi::ioctl::{self, Info, Map, Pull, Push, Query, Set, Tap, Untap};
+use nettap_uapi::ioctl::{self, Info, Lock, Map, Monitor, Pull, Push, Query, Set, Tap, Untap};
 use nettap_uapi::tap::{FILTER_CLASSIC, FILTER_EBPF, GROUP_MAX};
 use nettap_uapi::ABI_VERSION;
 use std::mem::{offset_of, size_of};
@@ -112,7 +112,7 @@ pub(crate) static SHAPES: &[Shape] = &[
         mbufs: Kind::Zero, data_offset: Kind::Zero, region_offset: Kind::Zero,
         region_len: Kind::Zero, alloc: Kind::Zero, dealloc: Kind::Zero, group: Kind::Group,
         access: Kind::Option(3), group_mbuf_size: Kind::MbufSize, group_mbufs: Kind::Mbufs,
-        pad: Kind::Zero, reserved: Kind::Zero,
+        pad: Kind::Zero, locks_offset: Kind::Zero, reserved: Kind::Zero,
     }),
     Shape {
         name: "UNMAP",
@@ -140,6 +140,14 @@ pub(crate) static SHAPES: &[Shape] = &[
         id: Kind::TapId, what: Kind::Bits(7), on_full: Kind::OneOf(2), on_exit: Kind::OneOf(2),
         no_consumer: Kind::OneOf(2), snaplen: Kind::Bytes, max_bytes: Kind::Bytes,
         max_age_us: Kind::Age, filter: Kind::Filter, reserved: Kind::Zero,
+    }),
+    shape!(1 MONITOR Monitor {
+        kinds: Kind::Bits(16), flags: Kind::Zero, record_size: Kind::RecordSize,
+        queue: Kind::Zero, pad: Kind::Zero, reserved: Kind::Zero,
+    }),
+    shape!(10 LOCK Lock {
+        op: Kind::OneOf(5), number: Kind::OneOf(65), seen: Kind::Bits(32), pad: Kind::Zero,
+        timeout_us: Kind::Time, reserved: Kind::Zero,
     }),
 ];
 
