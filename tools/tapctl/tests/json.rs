@@ -57,6 +57,11 @@ fn region_show() {
 }
 
 #[test]
+fn group_list() {
+    pinned("group-list.json", &Fake::default(), &["group", "list"]);
+}
+
+#[test]
 fn status() {
     pinned("status.json", &Fake::ailing(), &["status"]);
 }
@@ -100,6 +105,7 @@ fn every_document_begins_with_the_schema() {
         &["tap", "stats"],
         &["session", "list"],
         &["region", "show"],
+        &["group", "list"],
         &["status"],
         &["version"],
     ] {
@@ -149,6 +155,10 @@ fn every_counter_of_a_tap_is_there() {
     let list = printed(&fake, Form::Json, &["tap", "list"]);
     for text in [stats, list] {
         numbers(&serde_json::from_str(&text).expect("JSON"), &mut found);
+    }
+    // Policies between the counters, two in a word: the list says them in words.
+    for words in [tap.no_consumer, tap.flags] {
+        found.insert(u64::from(words));
     }
     let missing: Vec<_> = marks.difference(&found).collect();
     assert!(missing.is_empty(), "missing fields: {missing:?}");

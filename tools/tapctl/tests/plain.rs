@@ -44,6 +44,30 @@ fn quiet_tables_have_no_heading() {
 }
 
 #[test]
+fn groups_are_a_table() {
+    let text = printed(&Fake::default(), Form::Plain, &["group", "list"]);
+    assert_data_eq!(
+        text,
+        str![[r#"
+id  group      access         uid   gid  mbufs  size of each  free  sessions  taps
+ 0  (default)  CAP_NET_ADMIN  -     -     4096         2 KiB  4000         1     2
+ 2  web        gid            1000  100   1024         512 B  1000         1     0
+
+"#]]
+    );
+}
+
+#[test]
+fn regions_of_groups_are_lines() {
+    let text = printed(&Fake::default(), Form::Plain, &["region", "show"]);
+    let line = text.lines().last().expect("lines").trim();
+    assert_eq!(
+        line,
+        "web: 1024 mbufs of 512 B, free 1000, with programs, for new packets 16, with taps 8, in the kernel's hands 0; 1 sessions, 0 taps"
+    );
+}
+
+#[test]
 fn the_balance_is_a_sentence() {
     let (text, ended) = run(&Fake::default(), Form::Plain, &["tap", "stats", "3"]);
     assert_eq!(ended, Ok(Verdict::Good));
