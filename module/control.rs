@@ -35,6 +35,7 @@ use crate::uapi::tap::Mode;
 use crate::uapi::tap::NoConsumer;
 use crate::uapi::tap::OnExit;
 use crate::uapi::tap::OnFull;
+use crate::uapi::tap::GROUP_MAX;
 use crate::uapi::tap::MAX_BYTES_DEFAULT;
 use crate::uapi::tap::RING_DEFAULT;
 use crate::uapi::tap::RING_MAX;
@@ -116,16 +117,27 @@ fn map(session: &Session, request: &Request) -> Result {
     })
 }
 
+/// Whether these bytes are a name: terminated, and nothing behind its end. Names are printed, so they
+/// have nothing in them that a terminal obeys.
+fn is_name(bytes: &[u8; GROUP_MAX]) -> bool {
+    let mut ended = false;
+    for &byte in bytes {
+        if byte == 0 {
+            ended = true;
+        } else if ended || !byte.is_ascii_graphic() {
+            return false;
+        }
+    }
+    ended
+}
+
 /// The group that a program asks for; none is the default one.
 fn group(ask: &ioctl::Map) -> Result<Option<Asked>> {
-    let end = ask.group.iter().position(|&b| b == 0).ok_or(EINVAL)?;
-    let (name, rest) = ask.group.split_at_checked(end).ok_or(EINVAL)?;
-    // Names are printed, so they have nothing in them that a terminal obeys.
-    if rest.iter().any(|&b| b != 0) || !name.iter().all(u8::is_ascii_graphic) {
+    let access = Access::from_raw(ask.access).ok_or(EINVAL)?;
+    if !is_name(&ask.group) {
         return Err(EINVAL);
     }
-    let access = Access::from_raw(ask.access).ok_or(EINVAL)?;
-    if name.is_empty() {
+    if ask.group == [0; GROUP_MAX] {
         // Nobody makes the default group anew.
         let plain = (ask.access, ask.group_mbuf_size, ask.group_mbufs) == (0, 0, 0);
         return if plain { Ok(None) } else { Err(EINVAL) };
