@@ -404,13 +404,20 @@ impl Intake {
         }
     }
 
-    /// A tap closes in this moment: if nobody else consumes and packets are to wait, those on standby
-    /// open. Bottom halves are off.
-    pub(crate) fn succeed(&self, closing: &Tap) {
+    /// A tap is about to close: whether nobody else consumes and packets are to wait. Then those on
+    /// standby admit them, and [`Intake::succeed`] is for the moment when it closes. Bottom halves are off.
+    pub(crate) fn has_heirs(&self, closing: &Tap) -> bool {
         let last = !closing.options.standby && !self.has_consumer(Some(closing.label.id));
-        if last && self.no_consumer() == NoConsumer::Hold {
-            self.each_standby(Tap::open);
+        let wait = last && self.no_consumer() == NoConsumer::Hold;
+        if wait {
+            self.each_standby(Tap::admit);
         }
+        wait
+    }
+
+    /// Packets go to those on standby from here on. Takes no lock.
+    pub(crate) fn succeed(&self) {
+        self.each_standby(Tap::show);
     }
 
     /// The taps on standby, with whom they are served.

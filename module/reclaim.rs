@@ -86,23 +86,29 @@ pub(crate) fn untap(
 ) -> Option<(TapStats, TakenBack)> {
     let mut end = serving.retire(place)?;
     let mut back = TakenBack::default();
+    let has_heirs = {
+        let _bh = BottomHalvesOff::new();
+        intake.has_heirs(&end.tap)
+    };
+    let succeed = || {
+        if has_heirs {
+            intake.succeed();
+        }
+    };
     // Packets still come and queue up behind those that are being taken back.
     for _ in 0..SWEEPS {
         take_back(&mut end, &mut back, cause);
         let _bh = BottomHalvesOff::new();
         let ended = end.counts.ends.all();
-        if end
-            .tap
-            .close_when(ended, Gate::Ended, || intake.succeed(&end.tap))
-        {
+        if end.tap.close_when(ended, Gate::Ended, succeed) {
             break;
         }
     }
     // A flood that does not let up: the last may be overtaken.
     {
         let _bh = BottomHalvesOff::new();
+        succeed();
         end.tap.close(Gate::Ended);
-        intake.succeed(&end.tap);
     }
     take_back(&mut end, &mut back, cause);
     intake.leave(&end.tap, rtnl);
@@ -148,8 +154,8 @@ pub(crate) fn take_over(intake: &Intake, to: &Arc<Inlet>, _rtnl: &Rtnl) -> Resul
     for from in standbys {
         from.serving.pause(|| hand_over(intake, &from, to));
     }
-    let _bh = BottomHalvesOff::new();
-    to.tap.open();
+    // Nobody was on standby, or a flood did not let up: the last may be overtaken.
+    to.tap.show();
     Ok(())
 }
 
@@ -177,7 +183,7 @@ fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
             end.ended_all(passed, 0, End::Reinjected);
             end.ended_all(dropped, 0, End::DroppedByPolicy);
             let ended = end.counts.ends.all();
-            from.tap.close_when(ended, Gate::Waiting, || to.tap.open())
+            from.tap.close_when(ended, Gate::Waiting, || to.tap.show())
         });
         if closed {
             break;

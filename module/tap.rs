@@ -331,14 +331,20 @@ impl Tap {
         }
     }
 
+    /// The other half of [`Tap::admit`]: those who choose see it. Takes no lock, so that it can be done in
+    /// the moment when another tap closes.
+    pub(crate) fn show(&self) {
+        self.gate.store(Gate::Open as u32, Relaxed);
+    }
+
     /// Lets packets come in, unless the tap has ended. Bottom halves are off.
     pub(crate) fn open(&self) {
         self.close(Gate::Open);
     }
 
     /// Turns the gate if `ended` of the packets detoured so far are all of them, and does `then` in that
-    /// moment: no packet is overtaken. Whether the gate is now as it shall be. Bottom halves are off;
-    /// `then` may turn another tap's gate, and takes no other lock.
+    /// moment: no packet is overtaken, and who finds this gate closed finds what `then` has done. Whether the
+    /// gate is now as it shall be. Bottom halves are off; `then` takes no lock.
     pub(crate) fn close_when(&self, ended: u64, gate: Gate, then: impl FnOnce()) -> bool {
         let mut up = self.up.lock();
         if up.counts.detoured == ended && up.gate != Gate::Ended {
