@@ -8,7 +8,7 @@
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
-calls=${CALLS:-30000}
+calls=${CALLS:-8000}
 road
 victim
 spare=()

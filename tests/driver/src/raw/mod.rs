@@ -17,6 +17,7 @@ mod modes;
 mod session;
 mod shaped;
 mod supply;
+mod told;
 mod waiting;
 
 use crate::Outcome;

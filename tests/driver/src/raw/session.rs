@@ -320,11 +320,17 @@ impl Session {
         self.query(ioctl::QUERY_SESSIONS)
     }
 
-    /// This session's account.
-    pub(crate) fn stats(&self) -> Result<SessionStats> {
+    /// The kernel's number for it.
+    pub(crate) fn id(&self) -> Result<u32> {
         let mut info = ioctl::Info::default();
         self.call(ioctl::INFO, &mut info).context("INFO")?;
-        let mine = |stats: &SessionStats| stats.id == info.session;
+        Ok(info.session)
+    }
+
+    /// This session's account.
+    pub(crate) fn stats(&self) -> Result<SessionStats> {
+        let id = self.id()?;
+        let mine = |stats: &SessionStats| stats.id == id;
         self.all_sessions()?
             .into_iter()
             .find(mine)
