@@ -15,6 +15,7 @@ pub mod link;
 pub mod netns;
 pub mod out;
 mod programs;
+pub mod words;
 
 use args::Cli;
 use clap::error::ErrorKind;
