@@ -102,7 +102,7 @@ impl Locks {
         for program in 0..PROGRAMS {
             children.push(self.start(board, program)?);
         }
-        let mut random = Random(u64::from(std::process::id()) | 1 << 40);
+        let mut random = Random(u64::from(std::process::id()) | (1 << 40));
         let mut last = 0;
         for _ in 0..self.kills {
             // Not before somebody has counted since the last death.

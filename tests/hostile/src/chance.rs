@@ -138,7 +138,7 @@ impl Chance {
             1 => border.wrapping_add(1),
             2 => border.wrapping_sub(1),
             3 => u64::from(self.draw()),
-            4 => u64::from(self.draw()) << 32 | u64::from(self.draw()),
+            4 => (u64::from(self.draw()) << 32) | u64::from(self.draw()),
             _ => border,
         }
     }

@@ -105,7 +105,7 @@ impl Scribble {
         let (mut taps, mut refused, mut rounds) = (Sum::default(), 0, 0u64);
         let begun = Instant::now();
         while begun.elapsed().as_secs() < self.seconds {
-            let seed = u64::from(chance.draw()) << 32 | rounds;
+            let seed = (u64::from(chance.draw()) << 32) | rounds;
             let (ids, of_session) = self.round(Chance::new(seed), &control, &tally)?;
             refused += of_session;
             let ended = control.ended(ids.iter().copied().min().unwrap_or(0))?;
@@ -158,7 +158,7 @@ impl Scribble {
         let bench = |nth: u64| Bench {
             session: &session,
             taps: &taps,
-            chance: Chance::new(u64::from(ids[0]) << 8 | nth),
+            chance: Chance::new((u64::from(ids[0]) << 8) | nth),
         };
         let mut seeds = [0; 3];
         seeds.fill_with(|| u64::from(chance.draw()));

@@ -146,7 +146,7 @@ fn tag(bench: &mut Bench<'_>) {
     };
     let lap = (near / cells.len().max(1) as u32).wrapping_add(bench.chance.draw() % 3);
     let state = bench.chance.draw() & 3;
-    cell.tag.store(state | (lap & 0xff) << LAP_SHIFT);
+    cell.tag.store(state | ((lap & 0xff) << LAP_SHIFT));
 }
 
 /// Anything in a cell that programs fill.

@@ -8,7 +8,9 @@
 
 use crate::programs::{bridge, delay, dump, echo, nat};
 use crate::words::{event_kind, group, interface, mbuf_size, ring, size, time};
-use crate::words::{AccessWord, FanoutWord, GsoWord, ModeWord, NoConsumerWord, OnExitWord, OnFullWord};
+use crate::words::{
+    AccessWord, FanoutWord, GsoWord, ModeWord, NoConsumerWord, OnExitWord, OnFullWord,
+};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use nettap::EventKind;
 use std::path::PathBuf;

@@ -144,21 +144,18 @@ impl From<NoConsumerWord> for NoConsumer {
 
 /// A time: a whole number and its unit.
 pub(crate) fn time(word: &str) -> Result<Duration, String> {
-    let units: [(&str, fn(u64) -> Duration); 3] = [
-        ("us", Duration::from_micros),
-        ("ms", Duration::from_millis),
-        ("s", Duration::from_secs),
-    ];
+    // Microseconds of each; "s" is the end of the others, so it comes last.
+    let units = [("us", 1), ("ms", 1000), ("s", 1_000_000)];
     if word == "0" {
         return Ok(Duration::ZERO);
     }
     let named = units
         .iter()
-        .find_map(|(unit, make)| Some((word.strip_suffix(unit)?, make)));
-    let (digits, make) =
-        named.ok_or_else(|| String::from("write us, ms or s behind the number"))?;
+        .find_map(|(unit, us)| Some((word.strip_suffix(unit)?, us)));
+    let (digits, us) = named.ok_or_else(|| String::from("write us, ms or s behind the number"))?;
     let number: u64 = digits.parse().map_err(|error| format!("{error}"))?;
-    Ok(make(number))
+    let time = number.checked_mul(*us).ok_or("too long")?;
+    Ok(Duration::from_micros(time))
 }
 
 /// A kind of event, by the word for it.

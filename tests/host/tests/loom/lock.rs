@@ -110,9 +110,10 @@ impl<W: Word + Default + 'static> Guarded<W> {
     fn mend(&self) -> bool {
         // SAFETY: as in `change`.
         let first = self.halves[0].with(|half| unsafe { *half });
-        // SAFETY: as in `change`.
-        let second =
-            self.halves[1].with_mut(|half| unsafe { std::mem::replace(&mut *half, first) });
+        let second = self.halves[1].with_mut(|half| {
+            // SAFETY: as in `change`.
+            unsafe { std::mem::replace(&mut *half, first) }
+        });
         first != second
     }
 

@@ -125,7 +125,7 @@ fn ask(hand: &mut Hand<'_>, shape: &Shape, fd: usize, place: usize, size: usize)
     if shape.names_a_tap() && names_spared(hand, place) {
         return Ok(0);
     }
-    let command = shape.request as usize | size << 16;
+    let command = shape.request as usize | (size << 16);
     let result = syscall(libc::SYS_ioctl, &[fd, command, place]);
     let nth = SHAPES.iter().position(|other| std::ptr::eq(other, shape));
     hand.board.count_request(nth.unwrap_or(0), result.err());
@@ -184,7 +184,7 @@ fn told(hand: &mut Hand<'_>, name: &str, place: usize, size: usize) {
 fn stranger(hand: &mut Hand<'_>) -> Outcome {
     let chance = &mut hand.chance;
     let shape = chance.weighed(SHAPES, |_| 1);
-    let whole = shape.request as usize | shape.size << 16;
+    let whole = shape.request as usize | (shape.size << 16);
     let command = match chance.below(5) {
         0 => chance.border() as usize,
         1 => whole ^ (1 << chance.below(32)),

@@ -182,7 +182,7 @@ pub(super) fn echo(hand: &mut Hand<'_>) -> Outcome {
 
         let next = hand.arena.peek(given)?;
         let mut entry = tag >> GENERATION_SHIFT << GENERATION_SHIFT;
-        entry |= STATE_FULL | lap(next, revert.cells) << LAP_SHIFT;
+        entry |= STATE_FULL | (lap(next, revert.cells) << LAP_SHIFT);
         match hand.chance.below(8) {
             0 | 1 => entry |= 1 << FLAGS_SHIFT,
             2 => entry |= (hand.chance.draw() & FLAGS_MASK) << FLAGS_SHIFT,

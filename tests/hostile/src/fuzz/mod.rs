@@ -173,7 +173,7 @@ impl Herd<'_> {
         let worker = Worker {
             number,
             threads: usize::try_from(arguments.threads)?,
-            seed: u64::from(self.chance.draw()) << 32 | u64::from(self.chance.draw()),
+            seed: (u64::from(self.chance.draw()) << 32) | u64::from(self.chance.draw()),
             calls: 500 + self.chance.below(6000) as u64,
         };
         let (interfaces, peers) = (arguments.interfaces.clone(), arguments.peers.clone());

@@ -102,7 +102,7 @@ impl Worker {
             } else {
                 Vec::new()
             };
-            let rest = u64::from(dice.draw()) << 32 | u64::from(dice.draw());
+            let rest = (u64::from(dice.draw()) << 32) | u64::from(dice.draw());
             dice.forget();
             hand.chance = Chance::play(tape, rest);
             self.play(&mut hand, kcov.as_ref());
