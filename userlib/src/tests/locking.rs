@@ -90,7 +90,7 @@ fn only_the_next_owner_is_told_of_a_death() {
 fn a_scribbled_word_holds_nobody_up() {
     let (session, kernel) = Machine::default().session();
     let lock = session.shared_lock(2).unwrap();
-    for nonsense in [12345, u32::MAX, 1 << 31 | 9, LOCK_OWNER_DIED | 1] {
+    for nonsense in [12345, u32::MAX, (1 << 31) | 9, LOCK_OWNER_DIED | 1] {
         kernel.lock_words(2).word.store(nonsense);
         assert!(lock.lock().unwrap().owner_died(), "{nonsense:#x}");
     }
