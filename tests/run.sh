@@ -18,7 +18,7 @@ readonly SKIPPED=77
 # How many times slower than a stock kernel in emulation this one is: whatever waits for something waits so much longer.
 if [[ $(uname -r) == *-debug ]]; then SLOWNESS=${SLOWNESS:-5}; else SLOWNESS=${SLOWNESS:-1}; fi
 # Seconds for one test; it is killed after that.
-readonly SLOWNESS LIMIT=${LIMIT:-$((120 * SLOWNESS))}
+readonly SLOWNESS LIMIT=${LIMIT:-$((300 * SLOWNESS))}
 HERE=$(cd "$(dirname "$0")" && pwd -P)
 NETTAP_MODULE=${NETTAP_MODULE:-$HERE/../build/$(uname -r)/nettap.ko}
 PATH=$HERE/../build/target/release:$HERE/../build/target/release/examples:$PATH

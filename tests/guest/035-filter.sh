@@ -42,8 +42,6 @@ part "expressions, received packets"
 tried input 90 0
 tried input 20 70 --filter 'udp port 7000 and not vlan'
 tried input 40 50 --filter 'vlan 5'
-tried input 0 90 --filter 'vlan 6'
-tried input 40 50 --filter 'vlan and udp dst port 7000'
 tried input 30 60 --filter 'ip and len > 20 and udp[2:2] = 7001'
 tried input 0 90 --filter 'tcp port 80 or arp'
 
