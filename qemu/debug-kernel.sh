@@ -50,8 +50,8 @@ compile() {
 		cp arch/x86/boot/bzImage "$modules/vmlinuz"
 		cp .config "$modules/config"
 		cp System.map "$modules/"
-		find . \( -path ./scripts -o -path ./tools \) -prune -o -type f \( -name "*.[oa]" -o -name "vmlinux*" \) ! -name "*.lds*" \
-			-delete' sh "/cache/${1#"$CACHE"/}" "$2"
+		find . \( -path ./scripts -o -path ./tools \) -prune -o \
+			-type f \( -name "*.[oa]" -o -name "vmlinux*" -o -name ".tmp_vmlinux*" \) ! -name "*.lds*" -print0 | xargs -0 rm -f' sh "/cache/${1#"$CACHE"/}" "$2"
 }
 
 build() {
@@ -79,7 +79,8 @@ compilers() { dpkg-query --admindir="$rootfs/var/lib/dpkg" -W $COMPILERS; }
 main() {
 	local only_release='' request package release key
 	[[ ${1:-} != --release ]] || { only_release=1 && shift; }
-	request=${1%debug}
+	request=${1:-debug}
+	request=${request%debug}
 	rootfs=$("$NETTAP/qemu/rootfs.sh")
 	package=$(resolve "${request%-}")
 	release=${package%%+*}-debug

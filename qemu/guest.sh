@@ -69,6 +69,9 @@ lpj=10000000 tsc=reliable no_timer_check"
 	tcg) options+=(-accel "tcg,thread=multi" -cpu max) ;;
 	icount) options+=(-accel tcg -icount shift=0 -cpu max) ;;
 	esac
+	# virtiofsd writes into the guest's memory behind the emulator's back. A page that held code before would go on
+	# running what was translated then, unless the guest writes to it first.
+	[[ $GUEST_ACCEL == kvm ]] || line+=" init_on_alloc=1"
 	[[ -z $GUEST_NET ]] || options+=(-netdev user,id=net -device virtio-net-pci,netdev=net)
 	exec qemu-system-x86_64 "${options[@]}" -append "$line$GUEST_APPEND"
 }
