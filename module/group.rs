@@ -20,12 +20,15 @@ use kernel::rbtree::RBTree;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
 
+use crate::events::Events;
 use crate::region::sizes_are_possible;
 use crate::region::Region;
 use crate::sys::netdev::Namespace;
+use crate::sys::task::current_pid;
 use crate::sys::task::may_administer;
 use crate::sys::task::Owner;
 use crate::sys::task::Pinned;
+use crate::uapi::event::EventKind;
 use crate::uapi::layout::LOCKS_LEN;
 use crate::uapi::stats::RegionStats;
 use crate::uapi::tap::Access;
@@ -105,6 +108,7 @@ impl Inner {
 pub(crate) struct Groups {
     mbuf_size: u32,
     mbufs: u32,
+    events: Arc<Events>,
     #[pin]
     making: Mutex<()>,
     #[pin]
@@ -113,11 +117,12 @@ pub(crate) struct Groups {
 
 impl Groups {
     /// None yet; the default one will have a region of this size.
-    pub(crate) fn new(mbuf_size: u32, mbufs: u32) -> Result<Arc<Self>> {
+    pub(crate) fn new(mbuf_size: u32, mbufs: u32, events: Arc<Events>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 mbuf_size,
                 mbufs,
+                events,
                 making <- new_mutex!((), "nettap_making"),
                 inner <- new_mutex!(
                     Inner {
@@ -214,6 +219,9 @@ impl Groups {
             .lock()
             .by_id
             .try_create_and_insert(id, group, GFP_KERNEL)?;
+        if id != DEFAULT {
+            self.tell(EventKind::GroupMade, id, &name);
+        }
         Ok(Membership {
             _place: Place {
                 groups: Arc::clone(self),
@@ -236,8 +244,19 @@ impl Groups {
             }
             inner.by_id.remove(&id)
         };
-        // Here, not under the mutex: it may be much memory.
-        drop(gone);
+        // Dropped here, not under the mutex: it may be much memory.
+        if let Some(gone) = gone {
+            self.tell(EventKind::GroupGone, id, &gone.name);
+        }
+    }
+
+    /// Tells listeners of a named group.
+    fn tell(&self, kind: EventKind, id: u32, name: &[u8; GROUP_MAX]) {
+        self.events.tell(kind, |event| {
+            event.group = id;
+            event.group_name = *name;
+            event.by = current_pid();
+        });
     }
 
     /// The record of the first region with an id from `from` on, but for its taps. The default one's

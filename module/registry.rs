@@ -115,8 +115,8 @@ impl Registry {
     /// Nothing yet.
     pub(crate) fn new(limits: Limits) -> Result<Arc<Self>> {
         let ended = KVec::with_capacity(ENDED_KEPT, GFP_KERNEL)?;
-        let groups = Groups::new(limits.mbuf_size, limits.mbufs)?;
         let events = Events::new()?;
+        let groups = Groups::new(limits.mbuf_size, limits.mbufs, Arc::clone(&events))?;
         Arc::pin_init(
             pin_init!(Self {
                 limits,
@@ -270,6 +270,7 @@ impl Registry {
         let describe = |event: &mut Event| {
             serving.describe(event);
             event.tap = last.id;
+            event.group = last.group;
             event.mode = last.mode;
             event.ifindex = last.ifindex;
             event.netns = last.netns;

@@ -145,15 +145,16 @@ impl Session {
             GFP_KERNEL,
         )
         .inspect_err(|_| registry.remove_session(id))?;
-        session.tell(EventKind::SessionOpen, None);
+        session.tell(EventKind::SessionOpen, None, 0);
         Ok(session)
     }
 
-    /// Tells an event of this session.
-    fn tell(&self, kind: EventKind, cause: Option<Cause>) {
+    /// Tells an event of this session, in a group when it has joined one.
+    fn tell(&self, kind: EventKind, cause: Option<Cause>, group: u32) {
         self.registry.events.tell(kind, |event| {
             self.serving.describe(event);
             event.cause = cause.map_or(CAUSE_NONE, Cause::raw);
+            event.group = group;
         });
     }
 
@@ -184,7 +185,7 @@ impl Session {
         let running = self.running.lock().take();
         drop(running);
         self.registry.remove_session(self.serving.id);
-        self.tell(EventKind::SessionClose, Some(cause));
+        self.tell(EventKind::SessionClose, Some(cause), 0);
     }
 
     /// `mbuf_map`.
@@ -246,8 +247,8 @@ impl Session {
             *place = Some(Ring::Own(ring));
         }
         drop(windows);
+        self.tell(EventKind::Map, None, membership.region().group());
         *control = Some(membership);
-        self.tell(EventKind::Map, None);
         Ok(())
     }
 
@@ -256,12 +257,14 @@ impl Session {
         let mut control = self.control.lock();
         let membership = control.take().ok_or(ENXIO)?;
         // First of all: somebody may be waiting for one.
+        let group = membership.region().group();
         let locks = membership.region().locks().end(self.serving.id);
         if locks != 0 {
             self.registry.events.tell(EventKind::LockReleased, |event| {
                 self.serving.describe(event);
                 event.cause = cause.raw();
                 event.count = u64::from(locks.count_ones());
+                event.group = group;
             });
         }
         {
@@ -283,9 +286,10 @@ impl Session {
                 self.serving.describe(event);
                 event.cause = cause.raw();
                 event.count = mbufs;
+                event.group = group;
             });
         }
-        self.tell(EventKind::Unmap, Some(cause));
+        self.tell(EventKind::Unmap, Some(cause), group);
         Ok(())
     }
 

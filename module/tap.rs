@@ -185,6 +185,7 @@ impl Tap {
         let label = &self.label;
         event.tap = label.id;
         event.session = label.session;
+        event.group = self.region.group();
         event.pid = label.pid;
         event.comm = label.comm;
         event.ifindex = label.ifindex;

@@ -24,7 +24,7 @@ LEVELS='
 	region:    account stats lock
 	filter:
 	policies:  filter
-	group:     region
+	group:     events region
 	tap:       policies stats events drops rings flows region
 	watch:     tap
 	tapend:    account stats drops tap watch

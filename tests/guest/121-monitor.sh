@@ -94,6 +94,14 @@ one all '.kind == "tap-close" and .cause == "interface-gone"'
 dmesg | grep -F 'nettap: b0: the interface is gone, and 5 packets that programs held of it' >/dev/null ||
 	fail "the kernel's log does not say so: $(dmesg | tail -n 3)"
 
+part "a named group comes and goes"
+expect "map in a group" "$(ntdrive raw try-map --group web --mbufs 64)" = ok
+one all '.kind == "group-gone" and .group_name == "web" and .by > 0'
+expect "what happened in it, in its order" "$(jq -sc '
+	[.[].event] | (.[] | select(.kind == "group-made")).group as $id
+	| [.[] | select(.group == $id and $id > 0) | .kind]' <"$WORK/all.log")" = \
+	'["group-made","map","reclaim","unmap","group-gone"]'
+
 part "nothing was lost, and the numbers have no hole"
 expect "events that are lost" "$(jq -s '[.[].event.lost] | add' <"$WORK/all.log")" -eq 0
 jq -se '[.[].event.number] == [range(1; length + 1)]' <"$WORK/all.log" >/dev/null || fail "the numbers have holes"

@@ -137,12 +137,12 @@
 #define NETTAP_EVENT_INTERFACE_GONE 13
 
 /**
- * `Event::kind`: a group was made.
+ * `Event::kind`: a named group was made; `by`.
  */
 #define NETTAP_EVENT_GROUP_MADE 14
 
 /**
- * `Event::kind`: a group went with its last session.
+ * `Event::kind`: a named group went with its last session; `by`.
  */
 #define NETTAP_EVENT_GROUP_GONE 15
 
@@ -1830,7 +1830,7 @@ struct nettap_event {
 	 */
 	uint32_t what;
 	/**
-	 * Group.
+	 * Group; 0 is the default one.
 	 */
 	uint32_t group;
 	/**
@@ -1846,7 +1846,7 @@ struct nettap_event {
 	 */
 	uint8_t ifname[NETTAP_IFNAME_MAX];
 	/**
-	 * Group, zero terminated.
+	 * Group, zero terminated; with those kinds that are about groups.
 	 */
 	uint8_t group_name[NETTAP_GROUP_MAX];
 	/**

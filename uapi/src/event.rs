@@ -48,9 +48,9 @@ pub const EVENT_LOCK_RELEASED: u32 = 12;
 /// [`Event::kind`]: an interface that had taps is gone, and they with it: `count`. With them `dropped`
 /// packets went, which had nowhere to go.
 pub const EVENT_INTERFACE_GONE: u32 = 13;
-/// [`Event::kind`]: a group was made.
+/// [`Event::kind`]: a named group was made; `by`.
 pub const EVENT_GROUP_MADE: u32 = 14;
-/// [`Event::kind`]: a group went with its last session.
+/// [`Event::kind`]: a named group went with its last session; `by`.
 pub const EVENT_GROUP_GONE: u32 = 15;
 
 /// [`Event::cause`]: none to tell.
@@ -125,7 +125,7 @@ pub struct Event {
     pub netns: u32,
     /// `SET_` bits of what was changed.
     pub what: u32,
-    /// Group.
+    /// Group; 0 is the default one.
     pub group: u32,
     /// Zero.
     pub pad: u32,
@@ -134,7 +134,7 @@ pub struct Event {
     pub comm: [u8; 16],
     /// Interface, zero terminated.
     pub ifname: [u8; IFNAME_MAX],
-    /// Group, zero terminated.
+    /// Group, zero terminated; with those kinds that are about groups.
     pub group_name: [u8; GROUP_MAX],
     /// Zero.
     pub reserved: [u64; 4],
