@@ -381,6 +381,7 @@ impl Registry {
             },
             |end| end.export(),
         );
+        stats.pid = tap.serving.seen();
         tap.intake.export(&mut stats);
         Some(stats)
     }

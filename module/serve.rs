@@ -56,7 +56,10 @@ use crate::sys::sleepers::POLLOUT;
 use crate::sys::sleepers::POLLRDNORM;
 use crate::sys::sleepers::POLLWRNORM;
 use crate::sys::task::breathe;
+use crate::sys::task::current_comm;
+use crate::sys::task::current_pid;
 use crate::sys::task::BottomHalvesOff;
+use crate::sys::task::Process;
 use crate::tap::Gate;
 use crate::tap::Tap;
 use crate::tapend::TapEnd;
@@ -79,7 +82,9 @@ pub(crate) struct Serving {
     server: Server<Serving>,
     sleepers: Sleepers,
     pub(crate) id: u32,
+    /// As the initial namespace numbers it.
     pub(crate) pid: u32,
+    process: Process,
     pub(crate) comm: [u8; 16],
     alpha_min: Duration,
     alpha_max: Duration,
@@ -148,13 +153,8 @@ impl OnPoll for Serving {
 }
 
 impl Serving {
-    /// The data path of a session that has just been opened; its server is not started.
-    pub(crate) fn new(
-        id: u32,
-        pid: u32,
-        comm: [u8; 16],
-        alpha: (Duration, Duration),
-    ) -> Result<Arc<Self>> {
+    /// The data path of a session that the caller has just opened; its server is not started.
+    pub(crate) fn new(id: u32, alpha: (Duration, Duration)) -> Result<Arc<Self>> {
         let state = State::new(alpha.0)?;
         let server = Server::new()?;
         let sleepers = Sleepers::new()?;
@@ -163,8 +163,9 @@ impl Serving {
                 server,
                 sleepers,
                 id,
-                pid,
-                comm,
+                pid: current_pid(),
+                process: Process::current(),
+                comm: current_comm(),
                 alpha_min: alpha.0,
                 alpha_max: alpha.1,
                 state <- new_spinlock!(state, "nettap_state"),
@@ -453,11 +454,16 @@ impl Serving {
         event.comm = self.comm;
     }
 
+    /// The process that opened the session, as the caller's pid namespace numbers it.
+    pub(crate) fn seen(&self) -> u32 {
+        self.process.seen()
+    }
+
     /// The record of the session.
     pub(crate) fn export(&self) -> SessionStats {
         let mut stats = SessionStats {
             id: self.id,
-            pid: self.pid,
+            pid: self.seen(),
             comm: self.comm,
             calls: self.calls.get(),
             wakeups: self.wakeups.get(),

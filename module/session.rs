@@ -36,8 +36,6 @@ use crate::sys::chardev::Vma;
 use crate::sys::netdev::Device;
 use crate::sys::netdev::Rtnl;
 use crate::sys::server::Running;
-use crate::sys::task::current_comm;
-use crate::sys::task::current_pid;
 use crate::sys::task::BottomHalvesOff;
 use crate::sys::task::Pinned;
 use crate::tap::Label;
@@ -129,8 +127,7 @@ impl Session {
             rings.push_within_capacity(None)?;
         }
         let alpha = registry.limits.alpha();
-        let serving =
-            registry.add_session(|id| Serving::new(id, current_pid(), current_comm(), alpha))?;
+        let serving = registry.add_session(|id| Serving::new(id, alpha))?;
         let running = Running::start(Arc::clone(&serving));
         let id = serving.id;
         let session = Arc::pin_init(

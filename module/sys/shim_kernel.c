@@ -6,6 +6,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
+#include <linux/pid.h>
 #include <linux/sched.h>
 #include <linux/sched/user.h>
 #include <linux/skbuff.h>
@@ -127,6 +128,22 @@ void nettap_cond_resched(void)
 u32 nettap_current_tgid(void)
 {
 	return task_tgid_nr(current);
+}
+
+/* The caller's process, whose numbers stay known when it has ended. */
+struct pid *nettap_current_process(void)
+{
+	return get_pid(task_tgid(current));
+}
+
+u32 nettap_process_seen(struct pid *pid)
+{
+	return pid_vnr(pid);
+}
+
+void nettap_process_put(struct pid *pid)
+{
+	put_pid(pid);
 }
 
 bool nettap_current_exits(void)

@@ -3,6 +3,8 @@
 //! Who calls and in which context: the calling process and its user, its locked-memory account, bottom
 //! halves.
 
+use core::ptr::NonNull;
+
 use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::types::NotThreadSafe;
@@ -13,6 +15,35 @@ use super::ffi;
 pub(crate) fn current_pid() -> u32 {
     // SAFETY: Takes no argument; `current` always exists in process context, where ioctls run.
     unsafe { ffi::nettap_current_tgid() }
+}
+
+/// A process, which may have ended.
+pub(crate) struct Process(NonNull<ffi::pid>);
+
+// SAFETY: A counted reference to numbers that never change; any thread may give it back.
+unsafe impl Send for Process {}
+// SAFETY: As above; reading them needs no lock.
+unsafe impl Sync for Process {}
+
+impl Process {
+    /// The caller's.
+    pub(crate) fn current() -> Self {
+        // SAFETY: Takes no argument; `current` always exists in process context, and has a pid.
+        Self(unsafe { NonNull::new_unchecked(ffi::nettap_current_process()) })
+    }
+
+    /// Its number in the caller's pid namespace; 0 if it is in none that the caller sees.
+    pub(crate) fn seen(&self) -> u32 {
+        // SAFETY: We hold a reference.
+        unsafe { ffi::nettap_process_seen(self.0.as_ptr()) }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SAFETY: The reference of `current` is given back once, here.
+        unsafe { ffi::nettap_process_put(self.0.as_ptr()) }
+    }
 }
 
 /// Name of the caller, zero padded.

@@ -1420,7 +1420,7 @@ struct nettap_session_stats {
 	 */
 	uint32_t id;
 	/**
-	 * Process that opened it.
+	 * Process that opened it, as the asking process's pid namespace numbers it; 0 if it is not in there.
 	 */
 	uint32_t pid;
 	/**
@@ -1490,7 +1490,7 @@ struct nettap_tap_stats {
 	 */
 	uint32_t session;
 	/**
-	 * Process that opened it.
+	 * Process that opened it, as the asking process's pid namespace numbers it; 0 if it is not in there.
 	 */
 	uint32_t pid;
 	/**
@@ -1806,11 +1806,11 @@ struct nettap_event {
 	 */
 	uint32_t tap;
 	/**
-	 * Process that opened session or tap.
+	 * Process that opened session or tap, as the initial pid namespace numbers it.
 	 */
 	uint32_t pid;
 	/**
-	 * Process that asked for it, where it need not be the same.
+	 * Process that asked for it, where it need not be the same; numbered likewise.
 	 */
 	uint32_t by;
 	/**

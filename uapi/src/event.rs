@@ -113,9 +113,9 @@ pub struct Event {
     pub session: u32,
     /// Tap.
     pub tap: u32,
-    /// Process that opened session or tap.
+    /// Process that opened session or tap, as the initial pid namespace numbers it.
     pub pid: u32,
-    /// Process that asked for it, where it need not be the same.
+    /// Process that asked for it, where it need not be the same; numbered likewise.
     pub by: u32,
     /// One of the `TAP_` modes.
     pub mode: u32,

@@ -48,7 +48,7 @@ pub struct RegionStats {
 pub struct SessionStats {
     /// Id.
     pub id: u32,
-    /// Process that opened it.
+    /// Process that opened it, as the asking process's pid namespace numbers it; 0 if it is not in there.
     pub pid: u32,
     /// That process's name.
     pub comm: [u8; 16],
@@ -108,7 +108,7 @@ pub struct TapStats {
     pub id: u32,
     /// Session that opened it.
     pub session: u32,
-    /// Process that opened it.
+    /// Process that opened it, as the asking process's pid namespace numbers it; 0 if it is not in there.
     pub pid: u32,
     /// One of the `TAP_` modes.
     pub mode: u32,

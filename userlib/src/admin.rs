@@ -14,6 +14,7 @@ use nettap_uapi::tap::{NoConsumer, OnExit, OnFull};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::session::{handshake, Info, DEVICE};
 use crate::sys::{Device, Kernel};
 use crate::tap::microseconds;
@@ -99,6 +100,7 @@ pub fn untap(id: u32) -> Result<()> {
 #[derive(Debug, Clone, Default)]
 pub struct Policies {
     request: ioctl::Set,
+    filter: Option<Filter>,
 }
 
 impl Policies {
@@ -145,16 +147,31 @@ impl Policies {
         let us = microseconds(age);
         self.with(ioctl::SET_MAX_AGE, |set| set.max_age_us = us)
     }
+
+    /// As [`TapBuilder::filter`](crate::TapBuilder::filter); for all taps of a fan-out.
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = Some(filter);
+        self.with(ioctl::SET_FILTER, |_| {})
+    }
+
+    /// All packets detour.
+    pub fn no_filter(mut self) -> Self {
+        self.filter = None;
+        self.with(ioctl::SET_FILTER, |_| {})
+    }
 }
 
 /// Changes policies of the tap with this id, whoever opened it, from the next packet on.
 ///
 /// # Errors
 ///
-/// [`Error::Request`]: no such tap, no permission.
+/// [`Error::Request`]: no such tap, no permission, a filter that the kernel refuses.
 pub fn set(id: u32, policies: &Policies) -> Result<()> {
     let mut request = policies.request;
     request.id = id;
+    if let Some(filter) = &policies.filter {
+        request.filter = filter.request();
+    }
     device()?
         .set(&mut request)
         .map_err(|error| error.about(&id.to_string()))

@@ -227,6 +227,20 @@ pub struct Set {
     /// How long a packet may be held; us, ms or s follows, 0 for any time
     #[arg(long, group = "what", value_name = "TIME", value_parser = time)]
     pub max_age: Option<Duration>,
+    /// Only packets that match this expression of pcap-filter(7) from now on
+    #[arg(long, group = "what", value_name = "EXPRESSION", conflicts_with_all = ["filter_bpf", "no_filter"])]
+    pub filter: Option<String>,
+    /// Only packets that this pinned eBPF program wants, a socket filter
+    #[arg(
+        long,
+        group = "what",
+        value_name = "FILE",
+        conflicts_with = "no_filter"
+    )]
+    pub filter_bpf: Option<PathBuf>,
+    /// All packets
+    #[arg(long, group = "what")]
+    pub no_filter: bool,
 }
 
 /// Which taps `tap del` ends.

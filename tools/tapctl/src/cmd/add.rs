@@ -8,12 +8,11 @@
 //! somebody ends the tap. `--foreground` does the same work in the process that was called.
 
 use super::set::CONFIRM;
-use super::{tap, taps_of, Context, Owners, Places};
+use super::{filter_of, tap, taps_of, Context, Owners, Places};
 use crate::args::Add;
 use crate::detach;
 use crate::failure::Failure;
 use crate::kernel::name;
-use crate::programs::expression;
 use nettap::uapi::stats::TapStats;
 use nettap::uapi::tap::Mode;
 use nettap::{Error, Fanout, Filter, Session, Tap, Wait};
@@ -43,7 +42,7 @@ pub fn add(context: &mut Context<'_, '_>, add: &Add) -> Result<(), Failure> {
     // Before anybody can know of the tap: the signal must find somebody who understands it.
     let probation = Probation::of(add.confirm)?;
     let session = join(add)?;
-    let filter = filter(add)?;
+    let filter = filter_of(&add.dev, add.filter.as_deref(), add.filter_bpf.as_deref())?;
     let tap = open(&session, add, filter).map_err(|error| explain(context, add, error))?;
     report(context, tap.id())?;
     if add.holder {
@@ -100,15 +99,6 @@ fn join(add: &Add) -> Result<Session, Error> {
         builder = builder.access(access.into());
     }
     builder.open()
-}
-
-fn filter(add: &Add) -> Result<Option<Filter>, Failure> {
-    if let Some(file) = &add.filter_bpf {
-        return Ok(Some(Filter::pinned(file)?));
-    }
-    let expression = add.filter.as_deref();
-    let filter = expression.map(|text| expression::compile(&add.dev, text));
-    filter.transpose().map_err(Failure::new)
 }
 
 fn open(session: &Session, add: &Add, filter: Option<Filter>) -> Result<Tap, Error> {

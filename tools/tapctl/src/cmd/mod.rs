@@ -21,9 +21,12 @@ use crate::failure::Failure;
 use crate::kernel::{name, Kernel};
 use crate::netns::{self, Netns};
 use crate::out::Out;
+use crate::programs::expression;
 use nettap::uapi::stats::{SessionStats, TapStats};
+use nettap::Filter;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::Path;
 
 /// What a command works with.
 #[derive(Debug)]
@@ -109,6 +112,19 @@ pub fn taps_in_view(context: &Context<'_, '_>) -> Result<Vec<TapStats>, Failure>
         taps.retain(|tap| tap.netns == context.netns.inode());
     }
     Ok(taps)
+}
+
+/// What `--filter` or `--filter-bpf` names.
+pub fn filter_of(
+    dev: &str,
+    expression: Option<&str>,
+    pinned: Option<&Path>,
+) -> Result<Option<Filter>, Failure> {
+    if let Some(file) = pinned {
+        return Ok(Some(Filter::pinned(file)?));
+    }
+    let filter = expression.map(|text| expression::compile(dev, text));
+    filter.transpose().map_err(Failure::new)
 }
 
 /// The taps of an interface, in the namespace that the command line names or the caller's: names of

@@ -2,10 +2,10 @@
 
 //! `tap set` and `tap confirm`: what changes while a tap is open.
 
-use super::{taps_in_view, Context, Owners};
+use super::{filter_of, taps_in_view, Context, Owners};
 use crate::args::Set;
 use crate::failure::Failure;
-use crate::kernel::no_tap;
+use crate::kernel::{name, no_tap};
 use nettap::admin::Policies;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
@@ -17,7 +17,18 @@ pub const CONFIRM: Signal = Signal::SIGUSR1;
 
 /// `tap set`.
 pub fn set(context: &mut Context<'_, '_>, set: &Set) -> Result<(), Failure> {
-    context.kernel.set(set.id, &policies(set))?;
+    let mut policies = policies(set);
+    if set.filter.is_some() || set.filter_bpf.is_some() {
+        // An expression may mean something else on another kind of interface.
+        let taps = context.kernel.taps()?;
+        let tap = taps.iter().find(|tap| tap.id == set.id);
+        let dev = name(&tap.ok_or_else(|| no_tap("change", set.id))?.ifname);
+        let filter = filter_of(&dev, set.filter.as_deref(), set.filter_bpf.as_deref())?;
+        policies = filter.map_or(policies.clone(), |filter| policies.filter(filter));
+    } else if set.no_filter {
+        policies = policies.no_filter();
+    }
+    context.kernel.set(set.id, &policies)?;
     let said = format!("changed tap {}", set.id);
     context.out.done("changed", set.id, &said, None)
 }
@@ -57,7 +68,14 @@ pub fn confirm(context: &mut Context<'_, '_>, id: u32) -> Result<(), Failure> {
         return Err(Failure::new(format!("tap {id} is held by {held}"))
             .hint("only taps of `tapctl tap add --confirm` are confirmed"));
     }
-    let pid = i32::try_from(tap.pid).map_err(|_| no_tap("confirm", id))?;
+    // Zero is no process, and for kill(2) one's own group.
+    let pid = i32::try_from(tap.pid).ok().filter(|pid| *pid > 0);
+    let pid = pid.ok_or_else(|| {
+        Failure::new(format!(
+            "the process that holds tap {id} is in another pid namespace"
+        ))
+        .hint("confirm it from where it was added")
+    })?;
     kill(Pid::from_raw(pid), CONFIRM)
         .map_err(|errno| Failure::system(format_args!("confirm tap {id}"), errno))?;
     context
