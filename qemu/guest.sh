@@ -66,8 +66,10 @@ lpj=10000000 tsc=reliable no_timer_check"
 
 	case $GUEST_ACCEL in
 	kvm) options+=(-accel kvm -cpu host) ;;
-	tcg) options+=(-accel "tcg,thread=multi" -cpu max) ;;
-	icount) options+=(-accel tcg -icount shift=0 -cpu max) ;;
+	# Four levels of page tables: an interrupt while the kernel, early, looks its processor over again for what it can do
+	# has KASAN take addresses of five levels for wild ones.
+	tcg) options+=(-accel "tcg,thread=multi" -cpu max,-la57) ;;
+	icount) options+=(-accel tcg -icount shift=0 -cpu max,-la57) ;;
 	esac
 	# virtiofsd writes into the guest's memory behind the emulator's back. A page that held code before would go on
 	# running what was translated then, unless the guest writes to it first.
