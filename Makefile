@@ -11,12 +11,14 @@
 #   CALLS=1000000        calls of the fuzzer, for `hostile`
 #   MINUTES=10           for `hostile` and `soak`: how long each of the storms, or the soak, goes on
 #   KILLS=500            times that `hostile` kills a program
+#   PACKETS=1000000      numbered packets that `hostile` sends through programs that share a tap
 #   V=1                  shows the commands and their output
 
 KERNEL ?=
 KDIR ?=
 KERNELS ?= $(or $(KERNEL),7.3) 7.2
-HOSTILE := env CALLS=$(or $(CALLS),1000000) MINUTES=$(or $(MINUTES),10) KILLS=$(or $(KILLS),500) LIMIT=86400
+HOSTILE := env CALLS=$(or $(CALLS),1000000) MINUTES=$(or $(MINUTES),10) KILLS=$(or $(KILLS),500) \
+	PACKETS=$(or $(PACKETS),1000000) STOPPED=10 LIMIT=86400
 export KERNEL KDIR KERNELS GUESTS
 
 ENTER := qemu/enter.sh --
@@ -38,9 +40,9 @@ test-debug: KERNEL := $(or $(filter %debug,$(KERNEL)),debug)
 test-debug: module user ## the guest tests, or TESTS="020 074", in a kernel that watches itself (its first build: 20 minutes)
 	@$(RUN) --mem 2048 --timeout $(or $(TIMEOUT),9000) --out build/test/debug -- tests/run.sh $(TESTS)
 
-hostile: module user ## fuzzing, scribbling, storms and failures, for as long as CALLS, MINUTES and KILLS say
-	@$(RUN) --timeout $(or $(TIMEOUT),43200) --out build/hostile -- $(HOSTILE) tests/run.sh \
-		fuzz scribble storm drivers-gone unload hotplug memory faults
+hostile: module user ## fuzzing, scribbling, storms and failures, for as long as CALLS, MINUTES, KILLS and PACKETS say
+	@$(RUN) --smp 4 --mem 2048 --timeout $(or $(TIMEOUT),43200) --out build/hostile -- $(HOSTILE) tests/run.sh \
+		$(or $(TESTS),fuzz scribble storm drivers-gone unload hotplug memory faults max-age million locks)
 
 soak: module user ## packets of all kinds for MINUTES, and everything as it was at the end
 	@$(RUN) --timeout $(or $(TIMEOUT),43200) --out build/soak -- $(HOSTILE) tests/run.sh soak

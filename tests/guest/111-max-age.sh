@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Objective: a program that is stopped costs its traffic at most max_age: then what it holds goes on in order, packets pass,
-# and when it goes on, the tap is its own again, without a packet doubled.
+# and when it goes on, the tap is its own again, without a packet doubled. STOPPED= says for how many seconds (10).
 #
 #	client c0 10.1.0.2 ───── b0 10.1.0.1 box (INPUT and OUTPUT taps on b0, max_age 500 ms)
 
@@ -25,6 +25,31 @@ quiet b0 input
 counts b0 input watchdog.fail_opens -ge 1
 counts b0 input watchdog.aged -ge 1
 pings client 10.1.0.1 5
+stop relay
+
+stopped=${STOPPED:-2}
+part "stopped for $stopped seconds: the longest silence"
+tapped relay box ntdrive relay --tap b0:input --tap b0:output --max-age 500
+receiver recv box 10.1.0.1:7000 --count $((stopped * 100 + 200)) --seconds $((stopped + 60))
+start pings client ping -n -D -i 0.01 -w $((stopped + 2 * PATIENCE)) 10.1.0.1
+start sender client ntdrive udp-send 10.1.0.1:7000 --count $((stopped * 100 + 200)) --gap 10000
+await "it is answered" said pings 'icmp_seq=20 '
+kill -STOP "${PIDS[relay]}"
+sleep "$stopped"
+kill -CONT "${PIDS[relay]}"
+reaches b0 input watchdog.failed_open = false
+finish sender
+finish recv
+pings client 10.1.0.1 5
+kill -INT "${PIDS[pings]}"
+finish pings
+# The last may be under way.
+sed -n 's/.*icmp_seq=\([0-9]*\) .*/\1/p' "$WORK/pings.log" | sort -n | awk '$1 != NR { exit 1 }' || fail "pings were lost"
+! said pings DUP || fail "pings were answered twice"
+silence=$(sed -n 's/^\[\([0-9.]*\)\] .*/\1/p' "$WORK/pings.log" |
+	awk 'last && $1 - last > most { most = $1 - last } { last = $1 } END { printf "%d", most * 1000 }')
+expect "milliseconds of silence, max_age being 500" "$silence" -lt $((500 + 1000 * ${SLOWNESS:-1}))
+figure "stopped for $stopped s with max_age 500 ms: the longest silence was $silence ms; no ping and no datagram lost or doubled"
 stop relay
 
 part "it holds what it has taken and never gives it back"
