@@ -39,5 +39,5 @@ open_taps 0 || fail "taps are left"
 expect "free mbufs" "$(region held.free)" -eq "$(region mbufs)"
 figure "$(summary storm kills) times kill -9 in $(summary storm seconds) s, seed $(summary storm seed)" \
 	"($(summary storm while_starting) while starting, $(summary storm while_stopped) stopped):" \
-	"$transfers transfers of 8 MB complete; of $(summary storm taps.detoured) detoured packets $(summary storm taps.reinjected)" \
+	"$transfers transfers of $(($(stat -c %s "$WORK/data") >> 20)) MB complete; of $(summary storm taps.detoured) detoured packets $(summary storm taps.reinjected)" \
 	"were sent on for the dead, $(summary storm lost) lost; region full, no tap left; segments sent again by TCP: $(sent_again)"

@@ -59,6 +59,6 @@ done
 grown=$(($(slab) - first))
 expect "kilobytes of kernel memory more than after the first rounds" "$grown" -lt 8192
 figure "$(packets) packets through four taps in $SECONDS s, $datagrams numbered datagrams among them, each arrived once;" \
-	"$((8 * rounds)) MB by TCP; kernel memory $grown kB more than after the first rounds"
+	"$((rounds * $(stat -c %s "$WORK/data") >> 19)) MB by TCP; kernel memory $grown kB more than after the first rounds"
 stop one
 stop two
