@@ -8,6 +8,8 @@
 #   TESTS="020 074"      the guest tests that `test-debug` runs: those whose names contain one of the words
 #   GUESTS=2             guests that `test` uses side by side; two want four processors
 #   TIMEOUT=600          seconds until a guest is stopped
+#   LINES="input own"    what `bench` measures: paths, lines, or patterns with *
+#   LINE=input           what `bench-profile` takes apart
 #   CALLS=1000000        calls of the fuzzer, for `hostile`
 #   MINUTES=10           for `hostile` and `soak`: how long each of the storms, or the soak, goes on
 #   KILLS=500            times that `hostile` kills a program
@@ -24,7 +26,7 @@ export KERNEL KDIR KERNELS GUESTS
 ENTER := qemu/enter.sh --
 RUN := qemu/run.sh
 
-.PHONY: help demo test test-debug hostile soak check shell module user header kernel-tree install clean distclean
+.PHONY: help demo bench bench-counts bench-profile test test-debug hostile soak check shell module user header kernel-tree install clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -46,6 +48,15 @@ hostile: module user ## fuzzing, scribbling, storms and failures, for as long as
 
 soak: module user ## packets of all kinds for MINUTES, and everything as it was at the end
 	@$(RUN) --timeout $(or $(TIMEOUT),43200) --out build/soak -- $(HOSTILE) tests/run.sh soak
+
+bench: ## what a packet costs, in instructions: all, or LINES="input capture-pcap" (LINES='*': the names)
+	@qemu/bench.sh $(LINES)
+
+bench-counts: ## the same, and system calls, wake-ups, locked instructions and copies for a packet
+	@qemu/bench.sh --counts $(LINES)
+
+bench-profile: ## the functions in which a line's instructions go: LINE=input
+	@qemu/bench.sh --profile $(or $(LINE),input)
 
 check: ## the lint only
 	@$(ENTER) tests/lint.sh

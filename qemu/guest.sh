@@ -69,11 +69,13 @@ lpj=10000000 tsc=reliable no_timer_check"
 	# Four levels of page tables: an interrupt while the kernel, early, looks its processor over again for what it can do
 	# has KASAN take addresses of five levels for wild ones.
 	tcg) options+=(-accel "tcg,thread=multi" -cpu max,-la57) ;;
-	icount) options+=(-accel tcg -icount shift=0 -cpu max,-la57) ;;
+	# Without the fast string instructions: the kernel would copy by them, and the emulator counts each byte as one.
+	icount) options+=(-accel tcg -icount shift=0 -cpu "max,-la57,-erms,-fsrm,-fsrs,-fzrm") ;;
 	esac
 	# virtiofsd writes into the guest's memory behind the emulator's back. A page that held code before would go on
 	# running what was translated then, unless the guest writes to it first.
 	[[ $GUEST_ACCEL == kvm ]] || line+=" init_on_alloc=1"
+	[[ -z $GUEST_PLUGIN ]] || options+=(-plugin "$GUEST_PLUGIN")
 	[[ -z $GUEST_NET ]] || options+=(-netdev user,id=net -device virtio-net-pci,netdev=net)
 	exec qemu-system-x86_64 "${options[@]}" -append "$line$GUEST_APPEND"
 }

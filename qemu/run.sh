@@ -11,6 +11,7 @@
 #	--append TEXT    more of the kernel's command line
 #	--net            a network card with a way to the host's network (tests make their own networks and need none)
 #	--icount         guest time counts instructions (repeatable, slow, one CPU)
+#	--plugin TEXT    a plugin of QEMU's emulator, as its -plugin takes it; paths as in the root filesystem
 #	--console        shows the kernel's console too
 #	--interactive    the terminal belongs to the command
 #
@@ -48,7 +49,7 @@ accelerator() {
 main() {
 	local kernel=${KERNEL:-} out='' temporary='' kernel_dir rootfs status=0
 	export GUEST_SMP=2 GUEST_MEM=1024 GUEST_TIMEOUT=${TIMEOUT:-600} GUEST_APPEND='' GUEST_NET='' GUEST_ICOUNT='' \
-		GUEST_CONSOLE='' GUEST_INTERACTIVE='' GUEST_ACCEL GUEST_SIZE
+		GUEST_PLUGIN='' GUEST_CONSOLE='' GUEST_INTERACTIVE='' GUEST_ACCEL GUEST_SIZE
 	while (($#)); do
 		case $1 in
 		--kernel) kernel=$2 && shift ;;
@@ -59,6 +60,7 @@ main() {
 		--append) GUEST_APPEND+=" $2" && shift ;;
 		--net) GUEST_NET=1 ;;
 		--icount) GUEST_ICOUNT=1 GUEST_SMP=1 ;;
+		--plugin) GUEST_PLUGIN=$2 && shift ;;
 		--console) GUEST_CONSOLE=1 ;;
 		--interactive) GUEST_INTERACTIVE=1 ;;
 		--) shift && break ;;

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! NetTap, through its library as programs use it.
+
+use super::{read_header, Peer};
+use crate::generate::{FullSocket, BATCH};
+use crate::lines::Spec;
+use crate::world::{self, A, B};
+use anyhow::{bail, Result};
+use nettap::{Error, Mbuf, Mode, OnFull, Session, Tap};
+use std::time::Duration;
+
+/// What the program does with what it takes from the first tap.
+enum Deed {
+    /// Revert it through the tap that it came by.
+    Return,
+    /// Revert it through the second tap.
+    Cross,
+    /// Keep it, and have it dropped.
+    Consume,
+    /// Send packets of one's own through the first tap.
+    Send(Vec<u8>),
+}
+
+struct Program {
+    deed: Deed,
+    modify: bool,
+    packets: Vec<Mbuf>,
+    taps: Vec<Tap>,
+    session: Session,
+    _idle: Vec<Tap>,
+    _socket: Option<FullSocket>,
+}
+
+pub(crate) fn input(spec: &Spec) -> Result<Box<dyn Peer>> {
+    let socket = FullSocket::bind()?;
+    program(spec, &[(A, Mode::Input)], Deed::Return, Some(socket))
+}
+
+pub(crate) fn output(spec: &Spec) -> Result<Box<dyn Peer>> {
+    program(spec, &[(B, Mode::Output)], Deed::Return, None)
+}
+
+pub(crate) fn bypass(spec: &Spec) -> Result<Box<dyn Peer>> {
+    let taps = [(A, Mode::Bypass), (B, Mode::Bypass)];
+    program(spec, &taps, Deed::Cross, None)
+}
+
+pub(crate) fn consume(spec: &Spec) -> Result<Box<dyn Peer>> {
+    program(spec, &[(A, Mode::Input)], Deed::Consume, None)
+}
+
+pub(crate) fn own(spec: &Spec) -> Result<Box<dyn Peer>> {
+    let frame = world::own_frame(spec.size);
+    program(spec, &[(B, Mode::Output)], Deed::Send(frame), None)
+}
+
+fn program(
+    spec: &Spec,
+    places: &[(&str, Mode)],
+    deed: Deed,
+    socket: Option<FullSocket>,
+) -> Result<Box<dyn Peer>> {
+    let own = matches!(deed, Deed::Send(_));
+    let session = Session::builder()
+        .prealloc(if own { 2 * BATCH as u32 } else { 0 })
+        .open()?;
+    let open = |&(name, mode): &(&str, Mode)| {
+        let tap = session.tap(name).mode(mode).on_full(OnFull::Drop);
+        let tap = tap.snaplen(spec.snaplen).ring_cells(spec.cells);
+        tap.open()
+    };
+    let taps = places.iter().map(open).collect::<Result<_, _>>()?;
+    Ok(Box::new(Program {
+        deed,
+        modify: spec.modify,
+        packets: Vec::with_capacity(BATCH),
+        taps,
+        session,
+        _idle: Vec::new(),
+        _socket: socket,
+    }))
+}
+
+impl Program {
+    fn take(&mut self) -> Result<usize> {
+        let [first, ..] = self.taps.as_slice() else {
+            bail!("no tap");
+        };
+        let n = first.recv_batch(&mut self.packets, BATCH);
+        for packet in &mut self.packets {
+            read_header(packet.bytes());
+            if self.modify {
+                if let Some(byte) = packet.bytes_mut().last_mut() {
+                    *byte ^= 1;
+                }
+            }
+        }
+        Ok(n)
+    }
+
+    fn fill(&mut self) -> Result<usize> {
+        let Deed::Send(frame) = &self.deed else {
+            return Ok(0);
+        };
+        while self.packets.len() < BATCH {
+            let Some(mut packet) = self.session.alloc() else {
+                break;
+            };
+            packet.set_payload(frame)?;
+            self.packets.push(packet);
+        }
+        Ok(self.packets.len())
+    }
+}
+
+impl Peer for Program {
+    fn turn(&mut self, _: usize) -> Result<usize> {
+        let mut n = self.take_or_fill()?;
+        match (&self.deed, self.taps.as_slice()) {
+            (Deed::Return, [tap, ..]) | (Deed::Cross, [_, tap]) => {
+                tap.revert_all(&mut self.packets)?;
+            }
+            (Deed::Send(_), [tap, ..]) => {
+                // What does not fit stays for the next turn.
+                n = tap.revert_batch(&mut self.packets)?;
+                // One call a batch: else nothing but the timer would look at the ring.
+                tap.doorbell()?;
+            }
+            _ => self.packets.clear(),
+        }
+        Ok(n)
+    }
+
+    fn calls(&self) -> Option<u64> {
+        Some(self.session.system_calls())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        for tap in &self.taps {
+            match tap.flush(u32::MAX, Some(Duration::from_secs(5))) {
+                Ok(()) | Err(Error::Ended) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for tap in &self.taps {
+            let stats = tap.stats()?;
+            let lost = stats.dropped_ring
+                + stats.dropped_mbufs
+                + stats.dropped_bytes
+                + stats.dropped_other;
+            let passed =
+                stats.passed_ring + stats.passed_mbufs + stats.passed_bytes + stats.passed_other;
+            if lost + passed + stats.undelivered > 0 {
+                bail!("not every packet took the detour: {stats:?}");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Program {
+    fn take_or_fill(&mut self) -> Result<usize> {
+        match self.deed {
+            Deed::Send(_) => self.fill(),
+            _ => self.take(),
+        }
+    }
+}
