@@ -26,7 +26,7 @@ export KERNEL KDIR KERNELS GUESTS
 ENTER := qemu/enter.sh --
 RUN := qemu/run.sh
 
-.PHONY: help demo bench bench-counts bench-profile test test-debug hostile soak check shell module user header kernel-tree install clean distclean
+.PHONY: help demo bench bench-counts bench-profile bench-gate bench-keep test test-debug hostile soak check shell module user header kernel-tree install clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -57,6 +57,12 @@ bench-counts: ## the same, and system calls, wake-ups, locked instructions and c
 
 bench-profile: ## the functions in which a line's instructions go: LINE=input
 	@qemu/bench.sh --profile $(or $(LINE),input)
+
+bench-gate: bench ## and whether NetTap costs more than in tests/bench/reference.json
+	@$(ENTER) build/target/release/ntbench gate build/bench/bench.json tests/bench/reference.json
+
+bench-keep: ## makes the last results the reference
+	@$(ENTER) build/target/release/ntbench keep build/bench/bench.json tests/bench/reference.json
 
 check: ## the lint only
 	@$(ENTER) tests/lint.sh

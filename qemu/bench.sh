@@ -29,7 +29,7 @@ plugin() {
 }
 
 main() {
-	local counts='' profile='' options=() files line release
+	local counts='' profile='' options=() files line release status=0
 	cd "$NETTAP"
 	while [[ ${1:-} == --* ]]; do
 		case $1 in
@@ -46,14 +46,17 @@ main() {
 	mkdir -p "$OUT"
 	[[ -z $counts ]] || options+=(--plugin "$(plugin "$release")")
 	bound qemu/run.sh --icount --timeout "${TIMEOUT:-7200}" --out "$OUT" --append "$APPEND" "${options[@]}" -- \
-		tests/bench/run.sh "$@"
+		tests/bench/run.sh ${PACKETS:+--packets "$PACKETS"} "$@" || status=$?
 	files=(--json build/bench/bench.json --counts build/bench/counts --symbols build/bench/symbols)
 	[[ -z $counts ]] || ntbench count "${files[@]}"
 	if [[ $profile ]]; then
 		for line in "$@"; do
 			ntbench profile "${files[@]}" "$line"
 		done
+	else
+		ntbench table build/bench/bench.json
 	fi
+	return "$status"
 }
 
 main "$@"

@@ -208,13 +208,12 @@ impl Files {
     }
 
     /// Shows in which functions a line spends more than its floor.
-    pub(crate) fn profile(&self, line: &str, rows: usize) -> Result<()> {
+    pub(crate) fn profile(&self, line_or_path: &str, rows: usize) -> Result<()> {
         let (report, measurements, symbols) = self.load()?;
-        for line in lines::select(&[line.to_owned()])? {
+        for line in lines::select(&[line_or_path.to_owned()])? {
             let record = report.find(&line.name()).with_context(|| line.name())?;
-            if record.floor.is_some() || report.lines.len() == 1 || record.rival.is_some() {
-                show(record, &report, &measurements, &symbols, rows)?;
-            } else if !record.path.starts_with("floor-") {
+            // The floors that come along are part of the tables of those who stand on them.
+            if !record.path.starts_with("floor-") || record.line == line_or_path {
                 show(record, &report, &measurements, &symbols, rows)?;
             }
         }
@@ -254,10 +253,8 @@ fn show(
     println!("{:>10} {:>10} {:>8}  function", "more", "in all", "calls");
     for name in names.iter().take(rows) {
         let (instructions, calls) = get(&own, name);
-        println!(
-            "{:>10.1} {instructions:>10.1} {calls:>8.2}  {name}",
-            more(name)
-        );
+        let above = more(name);
+        println!("{:>10.1} {instructions:>10.1} {calls:>8.2}  {name}", above);
     }
     let rest: f64 = names.iter().skip(rows).map(|name| more(name)).sum();
     println!("{rest:>10.1} {:>10} {:>8}  all others\n", "", "");

@@ -51,6 +51,19 @@ pub(crate) struct Spec {
     pub(crate) cells: u32,
     /// Idle taps beside.
     pub(crate) idle: usize,
+    /// How the program waits for packets.
+    pub(crate) wait: Wait,
+}
+
+/// How a program waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// It looks again, in the generator's own thread: nobody is ever woken.
+    Poll,
+    /// It sleeps whenever nothing is there, in a thread of its own.
+    Sleep,
+    /// It looks for a while before it sleeps, in a thread of its own.
+    Adaptive,
 }
 
 impl Spec {
@@ -61,6 +74,7 @@ impl Spec {
         snaplen: 0,
         cells: 0,
         idle: 0,
+        wait: Wait::Poll,
     };
 }
 
@@ -81,6 +95,7 @@ impl Line {
             snaplen,
             cells,
             idle,
+            wait,
         } = self.spec;
         let mut name = format!("{}-{size}", self.path.name);
         if modify {
@@ -96,6 +111,11 @@ impl Line {
         }
         if idle > 0 {
             name += &format!("-idle{idle}");
+        }
+        match wait {
+            Wait::Poll => {}
+            Wait::Sleep => name += "-sleep",
+            Wait::Adaptive => name += "-adaptive",
         }
         name
     }
@@ -355,9 +375,52 @@ fn basic(path: &'static Path) -> impl Iterator<Item = Line> {
     })
 }
 
+/// What is tried of NetTap's paths beside the basic lines.
+fn variants(path: &'static Path) -> Vec<Line> {
+    let mut specs = Vec::new();
+    for size in SIZES {
+        let basic = Spec {
+            size,
+            ..Spec::BASIC
+        };
+        if matches!(path.name, "input" | "output" | "bypass" | "consume") {
+            specs.extend([1, 64].map(|window| Spec { window, ..basic }));
+        }
+        if matches!(path.name, "input" | "bypass") {
+            specs.push(Spec {
+                modify: true,
+                ..basic
+            });
+        }
+        if path.name == "input" {
+            // As many in flight as there are cells: more would not take the detour.
+            specs.extend([16, 64, 256, 1024].map(|cells| Spec {
+                cells,
+                window: basic.window.min(cells as usize),
+                ..basic
+            }));
+            specs.push(Spec { idle: 10, ..basic });
+            specs.extend([Wait::Sleep, Wait::Adaptive].map(|wait| Spec { wait, ..basic }));
+            specs.push(Spec {
+                wait: Wait::Sleep,
+                window: 64,
+                ..basic
+            });
+        }
+        if matches!(path.name, "input" | "consume") && size > 128 {
+            specs.push(Spec {
+                snaplen: 128,
+                ..basic
+            });
+        }
+    }
+    specs.into_iter().map(|spec| Line { path, spec }).collect()
+}
+
 /// Every line there is.
 pub(crate) fn all() -> Vec<Line> {
-    PATHS.iter().flat_map(basic).collect()
+    let basic = PATHS.iter().flat_map(basic);
+    basic.chain(PATHS.iter().flat_map(variants)).collect()
 }
 
 /// The lines that the words name: a path's name means its basic lines, a line's name itself, and with

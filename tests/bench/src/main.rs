@@ -9,12 +9,16 @@
 
 mod clock;
 mod counts;
+mod flow;
+mod gate;
 mod generate;
 mod lines;
 mod measure;
 mod peers;
+mod picture;
 mod result;
 mod sys;
+mod table;
 mod world;
 
 use anyhow::{Context, Result};
@@ -45,6 +49,30 @@ enum Command {
     },
     /// Add what the plugin counted to the results.
     Count(counts::Files),
+    /// Show results as a table.
+    Table {
+        /// Results of `measure`.
+        json: PathBuf,
+    },
+    /// Draw the results, as SVG on the standard output.
+    Picture {
+        /// Results of `measure`.
+        json: PathBuf,
+    },
+    /// Compare results with the reference; fails if NetTap costs more than it did.
+    Gate {
+        /// Results of `measure`.
+        json: PathBuf,
+        /// What to compare with.
+        reference: PathBuf,
+    },
+    /// Make results the reference.
+    Keep {
+        /// Results of `measure`.
+        json: PathBuf,
+        /// Where it is kept.
+        reference: PathBuf,
+    },
     /// Show what the plugin counted by function, over the floor.
     Profile {
         #[command(flatten)]
@@ -68,6 +96,16 @@ fn run(command: Command) -> Result<()> {
         Command::Measure(measure) => measure.run(),
         Command::PluginArguments { symbols } => counts::arguments(&symbols),
         Command::Count(files) => files.merge(),
+        Command::Table { json } => {
+            table::print(&read_json(&json)?);
+            Ok(())
+        }
+        Command::Picture { json } => {
+            print!("{}", picture::draw(&read_json(&json)?));
+            Ok(())
+        }
+        Command::Gate { json, reference } => gate::compare(&read_json(&json)?, &reference),
+        Command::Keep { json, reference } => gate::keep(&read_json(&json)?, &reference),
         Command::Profile { files, rows, line } => files.profile(&line, rows),
     }
 }
@@ -80,6 +118,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Results of an earlier run.
+fn read_json(path: &PathBuf) -> Result<result::Report> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(serde_json::from_str(&text)?)
 }
 
 /// Where results go.

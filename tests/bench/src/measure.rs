@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Running lines: the one loop that all of them share.
+//! Running lines, and what they cost.
 //!
-//! A closed loop on one processor: the generator sends batches as long as fewer packets than the line
-//! says are in flight, which means sent and not yet seen by the program; then the program has a turn.
-//! The clock is read while the loop is running full, and stopped likewise, so what is under way at the
-//! two readings is the same. At the end no packet more is sent, and every one must have arrived.
+//! The clock is read while a line's loop is running full, and stopped likewise, so what is under way at
+//! the two readings is the same.
 
 use crate::clock::Clock;
-use crate::generate::{Generator, BATCH};
-use crate::lines::{self, Line, Road};
-use crate::peers::Peer;
+use crate::flow::Flow;
+use crate::generate::BATCH;
+use crate::lines::{self, Line};
 use crate::result::{Record, Report};
 use crate::{sys, world, write_json};
 use anyhow::{bail, Context, Result};
 use clap::Args;
+use std::cell::Cell;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 /// Arguments of `measure`.
 #[derive(Args)]
@@ -24,7 +22,7 @@ pub(crate) struct Measure {
     /// Paths, lines, or patterns with `*`; without any, all.
     lines: Vec<String>,
     /// Packets of each run.
-    #[arg(long, default_value_t = 8192)]
+    #[arg(long, default_value_t = 4096)]
     packets: u64,
     /// Runs of each line.
     #[arg(long, default_value_t = 3)]
@@ -32,6 +30,9 @@ pub(crate) struct Measure {
     /// Where the results go, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Measurements that were marked for the plugin.
+    #[arg(skip)]
+    marks: Cell<u64>,
 }
 
 impl Measure {
@@ -46,10 +47,17 @@ impl Measure {
             unit: clock.unit,
             lines: Vec::new(),
         };
+        let mut failed = 0;
         for line in &lines {
-            let mark = report.lines.len() as u64 + 1;
-            let record = self.line(&clock, line, mark, &report);
-            let record = record.with_context(|| line.name())?;
+            let mark = self.marks.get() + 1;
+            let record = match self.line(&clock, line, mark, &report) {
+                Ok(record) => record,
+                Err(error) => {
+                    println!("{:28} FAILED: {error:#}", line.name());
+                    failed += 1;
+                    continue;
+                }
+            };
             print(&record);
             report.lines.push(record);
             // After each line, so that a later one that fails takes nothing along.
@@ -57,6 +65,9 @@ impl Measure {
                 report.compare();
                 write_json(path, &report)?;
             }
+        }
+        if failed > 0 {
+            bail!("{failed} of {} lines failed", lines.len());
         }
         Ok(())
     }
@@ -73,6 +84,7 @@ impl Measure {
             let is_last = nth + 1 == self.runs;
             if is_last {
                 sys::mark_begin();
+                self.marks.set(self.marks.get() + 1);
             }
             flow.until(from + self.packets)?;
             if is_last {
@@ -81,8 +93,7 @@ impl Measure {
             let took = clock.now() - start;
             costs.push(took as f64 / (flow.seen - from) as f64);
         }
-        let calls = flow.peer.calls();
-        flow.end().context("after the last packet")?;
+        let calls = flow.end().context("after the last packet")?;
         costs.sort_by(f64::total_cmp);
         let (Some(least), Some(median), Some(most)) =
             (costs.first(), costs.get(costs.len() / 2), costs.last())
@@ -111,112 +122,6 @@ impl Measure {
             counts: None,
             best_peer: None,
         })
-    }
-}
-
-/// A line at work.
-struct Flow {
-    generator: Option<Generator>,
-    peer: Box<dyn Peer>,
-    road: Road,
-    window: u64,
-    batch: usize,
-    sent: u64,
-    seen: u64,
-    /// What the far end had counted before.
-    before: u64,
-}
-
-impl Flow {
-    fn new(line: &Line) -> Result<Self> {
-        let road = line.path.road;
-        let mut flow = Self {
-            generator: Generator::new(road, line.spec.size)?,
-            peer: (line.path.make)(&line.spec)?,
-            road,
-            window: line.spec.window as u64,
-            batch: line.spec.window.min(BATCH),
-            sent: 0,
-            seen: 0,
-            before: 0,
-        };
-        if matches!(road, Road::Stack | Road::Around) {
-            // The first few fill the socket, and are no arrivals.
-            flow.until(64)?;
-            flow.drain()?;
-        }
-        flow.before = flow.counted()?;
-        (flow.sent, flow.seen) = (0, 0);
-        Ok(flow)
-    }
-
-    /// Until the program has seen so many packets.
-    fn until(&mut self, goal: u64) -> Result<()> {
-        let began = Instant::now();
-        let mut idle = 0u32;
-        while self.seen < goal {
-            if let Some(generator) = &mut self.generator {
-                while self.sent - self.seen + self.batch as u64 <= self.window {
-                    generator.send(self.batch)?;
-                    self.sent += self.batch as u64;
-                }
-            }
-            let n = self.turn()?;
-            idle = if n == 0 { idle.wrapping_add(1) } else { 0 };
-            if idle > 1_000_000 {
-                bail!(
-                    "{} packets sent, {} seen, and no more in {} ms",
-                    self.sent,
-                    self.seen,
-                    began.elapsed().as_millis()
-                );
-            }
-        }
-        Ok(())
-    }
-
-    fn turn(&mut self) -> Result<usize> {
-        let outstanding = usize::try_from(self.sent - self.seen)?;
-        let n = self.peer.turn(outstanding)?;
-        self.seen += n as u64;
-        if self.generator.is_none() {
-            self.sent = self.seen;
-        }
-        Ok(n)
-    }
-
-    /// Sends nothing more, and lets the program see what is under way.
-    fn drain(&mut self) -> Result<()> {
-        let goal = self.sent;
-        while self.seen < goal {
-            self.turn()?;
-        }
-        self.peer.finish()
-    }
-
-    /// Lets everything arrive, and counts.
-    fn end(mut self) -> Result<()> {
-        self.drain()?;
-        let patience = Instant::now() + Duration::from_secs(5);
-        loop {
-            let arrived = self.counted()? - self.before;
-            if arrived == self.sent {
-                return Ok(());
-            }
-            if arrived > self.sent || Instant::now() > patience {
-                bail!("{} packets were sent and {arrived} arrived", self.sent);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// What the far end of the road has counted.
-    fn counted(&self) -> Result<u64> {
-        match self.road {
-            Road::Dropped => world::received(world::A),
-            Road::Stack | Road::Around => world::refused_datagrams(),
-            Road::Across | Road::Routed | Road::Out | Road::Own => world::received(world::SINK),
-        }
     }
 }
 

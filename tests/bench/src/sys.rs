@@ -172,6 +172,9 @@ pub(crate) struct Burst {
     _bytes: Box<[u8]>,
 }
 
+// SAFETY: the headers point to what the same value owns, at addresses that do not move.
+unsafe impl Send for Burst {}
+
 impl Burst {
     /// Up to `most` times `bytes`.
     pub(crate) fn new(bytes: &[u8], most: usize) -> Self {
@@ -217,6 +220,9 @@ pub(crate) struct Gather {
     parts: Vec<libc::iovec>,
     most: usize,
 }
+
+// SAFETY: whoever adds frames leaves them where they are until they are sent, and sends them himself.
+unsafe impl Send for Gather {}
 
 impl Gather {
     /// Up to `most`.
@@ -267,6 +273,9 @@ pub(crate) struct Inbox {
     bytes: Box<[u8]>,
     room: usize,
 }
+
+// SAFETY: the headers point to what the same value owns, at addresses that do not move.
+unsafe impl Send for Inbox {}
 
 impl Inbox {
     /// Up to `most` messages of up to `room` bytes.

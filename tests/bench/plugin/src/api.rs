@@ -79,7 +79,9 @@ static REGISTERS: Mutex<Vec<(String, usize)>> = Mutex::new(Vec::new());
 pub(crate) unsafe fn arguments(argc: c_int, argv: *const *const c_char) -> Vec<String> {
     let one = |nth: usize| {
         // SAFETY: `nth` is less than `argc`.
-        let text = unsafe { *argv.add(nth) };
+        let place = unsafe { argv.add(nth) };
+        // SAFETY: likewise.
+        let text = unsafe { *place };
         // SAFETY: a string that ends with a zero, says the caller.
         unsafe { CStr::from_ptr(text) }
             .to_string_lossy()

@@ -81,7 +81,7 @@ fn descriptor(command: libc::c_long, attributes: &[u64]) -> io::Result<OwnedFd> 
 
 /// Two words of 32 bits as `union bpf_attr` has them.
 fn pair(first: u32, second: u32) -> u64 {
-    u64::from(first) | u64::from(second) << 32
+    u64::from(first) | (u64::from(second) << 32)
 }
 
 fn number(fd: &OwnedFd) -> u32 {

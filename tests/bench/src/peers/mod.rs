@@ -17,10 +17,16 @@ use crate::world::{self, ip, SINK};
 use anyhow::Result;
 
 /// Somebody who takes packets along a road. Making it sets up what it needs, dropping it clears that.
-pub(crate) trait Peer {
+pub(crate) trait Peer: Send {
     /// Looks once, and does what the path says with the packets that are there, at most a batch.
     /// `outstanding` is how many have been sent and not been seen here. Gives how many it saw.
     fn turn(&mut self, outstanding: usize) -> Result<usize>;
+
+    /// Waits as the line says until something may be there; in a thread of its own.
+    fn wait(&mut self) -> Result<()> {
+        std::thread::yield_now();
+        Ok(())
+    }
 
     /// System calls that it has made, if it counts them.
     fn calls(&self) -> Option<u64> {

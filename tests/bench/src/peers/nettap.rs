@@ -4,10 +4,10 @@
 
 use super::{read_header, Peer};
 use crate::generate::{FullSocket, BATCH};
-use crate::lines::Spec;
-use crate::world::{self, A, B};
+use crate::lines::{self, Spec};
+use crate::world::{self, ip, A, B};
 use anyhow::{bail, Result};
-use nettap::{Error, Mbuf, Mode, OnFull, Session, Tap};
+use nettap::{Error, Mbuf, Mode, OnFull, Session, Tap, Wait, Waiter};
 use std::time::Duration;
 
 /// What the program does with what it takes from the first tap.
@@ -28,7 +28,8 @@ struct Program {
     packets: Vec<Mbuf>,
     taps: Vec<Tap>,
     session: Session,
-    _idle: Vec<Tap>,
+    waiter: Waiter,
+    idle: Vec<Tap>,
     _socket: Option<FullSocket>,
 }
 
@@ -71,15 +72,40 @@ fn program(
         tap.open()
     };
     let taps = places.iter().map(open).collect::<Result<_, _>>()?;
+    let wait = match spec.wait {
+        lines::Wait::Poll => Wait::Poll,
+        lines::Wait::Sleep => Wait::Sleep,
+        lines::Wait::Adaptive => Wait::Adaptive { spin: 2000 },
+    };
     Ok(Box::new(Program {
         deed,
         modify: spec.modify,
         packets: Vec::with_capacity(BATCH),
         taps,
+        idle: idle_taps(&session, spec.idle)?,
+        waiter: wait.waiter(),
         session,
-        _idle: Vec::new(),
         _socket: socket,
     }))
+}
+
+/// Taps on interfaces on which nothing happens.
+fn idle_taps(session: &Session, n: usize) -> Result<Vec<Tap>> {
+    let one = |nth| {
+        ip(&format!("link add i{nth} type dummy\nlink set i{nth} up"))?;
+        Ok(session.tap(&format!("i{nth}")).input().open()?)
+    };
+    (0..n).map(one).collect()
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        for tap in self.idle.drain(..) {
+            if let Err(error) = ip(&format!("link del {}", tap.name())) {
+                eprintln!("ntbench: {error:#}");
+            }
+        }
+    }
 }
 
 impl Program {
@@ -130,6 +156,15 @@ impl Peer for Program {
             _ => self.packets.clear(),
         }
         Ok(n)
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        let taps: Vec<_> = self.taps.iter().collect();
+        let second = Some(Duration::from_secs(1));
+        match self.session.wait_with(&mut self.waiter, &taps, second) {
+            Ok(_) | Err(Error::Interrupted) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn calls(&self) -> Option<u64> {

@@ -13,6 +13,9 @@ pub(crate) struct Shared {
     length: usize,
 }
 
+// SAFETY: memory is where it is for every thread, and `Shared` has its mapping to itself.
+unsafe impl Send for Shared {}
+
 impl Shared {
     /// What a descriptor offers for mapping at `offset`.
     pub(crate) fn of(fd: BorrowedFd<'_>, offset: i64, length: usize) -> io::Result<Self> {

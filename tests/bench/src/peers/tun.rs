@@ -21,6 +21,7 @@ struct Taps {
 
 impl Taps {
     fn open(host: Option<FullSocket>) -> Result<Self> {
+        tool("modprobe", "tun")?;
         let inner = sys::tap_device("t0")?;
         let outer = sys::tap_device("t1")?;
         // The host takes what comes out of t1 for its own as it would on a0.

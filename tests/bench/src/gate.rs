@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Whether something has become slower: the results against a reference that is kept in the tree.
+//!
+//! What must not grow is what NetTap costs above the floor, by more than 3 % of itself. Floors and peers
+//! are no business of ours; but when they move, kernel or emulator are others than the reference's,
+//! and nothing can be said.
+
+use crate::result::Report;
+use anyhow::{bail, Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// Of itself.
+const TOLERANCE: f64 = 0.03;
+/// Two runs of the same differ by that many instructions.
+const NOISE: f64 = 20.0;
+
+/// What is kept: medians by line.
+#[derive(Serialize, Deserialize)]
+struct Reference {
+    kernel: String,
+    lines: BTreeMap<String, Kept>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    cost: f64,
+    marginal: f64,
+}
+
+/// Makes the results the reference. Lines that were not measured stay as they are.
+pub(crate) fn keep(report: &Report, path: &Path) -> Result<()> {
+    let mut lines = match fs::read_to_string(path) {
+        Ok(text) => serde_json::from_str::<Reference>(&text)?.lines,
+        Err(_) => BTreeMap::new(),
+    };
+    let round = |cost: f64| (cost * 10.0).round() / 10.0;
+    for record in &report.lines {
+        let kept = Kept {
+            cost: round(record.median()),
+            marginal: round(record.marginal.unwrap_or(record.median())),
+        };
+        lines.insert(record.line.clone(), kept);
+    }
+    let reference = Reference {
+        kernel: report.kernel.clone(),
+        lines,
+    };
+    let text = serde_json::to_string_pretty(&reference)? + "\n";
+    fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+/// Compares; an error if a line of NetTap's costs more than it did.
+pub(crate) fn compare(report: &Report, path: &Path) -> Result<()> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let reference: Reference = serde_json::from_str(&text)?;
+    let (mut compared, mut slower, mut strange) = (0, 0, 0);
+    for record in &report.lines {
+        let Some(kept) = reference.lines.get(&record.line) else {
+            continue;
+        };
+        let is_ours = record.rival.is_none() && !record.path.starts_with("floor-");
+        let (now, before) = match (is_ours, record.marginal) {
+            (true, Some(marginal)) => (marginal, kept.marginal),
+            _ => (record.median(), kept.cost),
+        };
+        compared += 1;
+        if (now - before).abs() <= (before.abs() * TOLERANCE).max(NOISE) {
+            continue;
+        }
+        let percent = 100.0 * (now / before - 1.0);
+        let verdict = match (is_ours, now > before) {
+            (true, true) => "SLOWER",
+            (true, false) => "faster",
+            (false, _) => "other machine?",
+        };
+        println!(
+            "{verdict:14} {:28} {before:.0} -> {now:.0} ({percent:+.1} %)",
+            record.line
+        );
+        slower += usize::from(is_ours && now > before);
+        strange += usize::from(!is_ours);
+    }
+    println!(
+        "gate: {compared} lines compared with {}, {slower} slower",
+        path.display()
+    );
+    if reference.kernel != report.kernel || strange > 0 {
+        println!(
+            "gate: the reference was measured on {}; so its floors may differ",
+            reference.kernel
+        );
+    }
+    if slower > 0 {
+        bail!("{slower} lines cost more than 3 % more than the reference");
+    }
+    Ok(())
+}
