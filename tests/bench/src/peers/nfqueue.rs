@@ -108,19 +108,18 @@ impl Queue {
             }
             sys::send(socket.as_fd(), &both).context("NFQUEUE's flags")?;
         }
-        tool("nft", "add table ip ntbench")?;
-        let chain = format!("{{ type filter hook {hook} priority 0 ; }}");
-        tool("nft", &format!("add chain ip ntbench queue {chain}"))?;
-        tool(
-            "nft",
-            "add rule ip ntbench queue udp dport 7000 queue num 0",
-        )?;
-        Ok(Self {
+        // From here on the table goes with it.
+        let queue = Self {
             socket,
             inbox: Inbox::new(BATCH, ROOM),
             batch,
             _host: host,
-        })
+        };
+        tool("nft", "add table ip ntbench")?;
+        let chain = format!("{{ type filter hook {hook} priority 0 ; }}");
+        tool("nft", &format!("add chain ip ntbench way {chain}"))?;
+        tool("nft", "add rule ip ntbench way udp dport 7000 queue num 0")?;
+        Ok(queue)
     }
 
     /// Lets a packet go on, and in batches those before it.

@@ -13,6 +13,7 @@ use crate::world::{self, A, B};
 use anyhow::{bail, Context, Result};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 const CELLS: u32 = 1024;
 const FRAME: u64 = 2048;
@@ -141,7 +142,7 @@ impl Socket {
             sxdp_queue_id: 0,
             sxdp_shared_umem_fd: shared.unwrap_or(0),
         };
-        sys::bind(&fd, &address).with_context(|| format!("an AF_XDP socket on {interface}"))?;
+        bind(&fd, &address).with_context(|| format!("an AF_XDP socket on {interface}"))?;
         Ok(Self {
             fd,
             receive,
@@ -190,6 +191,22 @@ impl Socket {
             }
         }
         Ok(())
+    }
+}
+
+/// The kernel gives a queue back some time after its last socket has been closed (`xdp_umem_release`
+/// is work for later), and until then the queue is busy.
+fn bind(socket: &OwnedFd, address: &libc::sockaddr_xdp) -> io::Result<()> {
+    let patience = Instant::now() + Duration::from_secs(5);
+    loop {
+        match sys::bind(socket, address) {
+            Err(error)
+                if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < patience =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            outcome => return outcome,
+        }
     }
 }
 
