@@ -74,11 +74,11 @@ impl Measure {
 
     fn line(&self, clock: &Clock, line: &Line, mark: u64, report: &Report) -> Result<Record> {
         let mut flow = Flow::new(line)?;
-        flow.until(4 * line.spec.window.max(BATCH) as u64)?;
+        // Before anything is in flight, for whose return the kernel would rightly keep busy.
         clock.settle()?;
+        flow.until(4 * line.spec.window.max(BATCH) as u64)?;
         let mut costs = Vec::new();
         for nth in 0..self.runs {
-            // The pause for settling let the loop run empty of what the kernel had to do.
             flow.until(flow.seen + 2 * line.spec.window.max(BATCH) as u64)?;
             let (from, start) = (flow.seen, clock.now());
             let is_last = nth + 1 == self.runs;
