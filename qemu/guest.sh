@@ -75,6 +75,8 @@ lpj=10000000 tsc=reliable no_timer_check"
 	# virtiofsd writes into the guest's memory behind the emulator's back. A page that held code before would go on
 	# running what was translated then, unless the guest writes to it first.
 	[[ $GUEST_ACCEL == kvm ]] || line+=" init_on_alloc=1"
+	# The debug kernel on a busy machine: a processor that gets no time for a minute is no fault of the guest's.
+	[[ $RELEASE != *-debug ]] || line+=" rcupdate.rcu_cpu_stall_timeout=300"
 	[[ -z $GUEST_PLUGIN ]] || options+=(-plugin "$GUEST_PLUGIN")
 	[[ -z $GUEST_NET ]] || options+=(-netdev user,id=net -device virtio-net-pci,netdev=net)
 	exec qemu-system-x86_64 "${options[@]}" -append "$line$GUEST_APPEND"
