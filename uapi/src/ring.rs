@@ -178,6 +178,12 @@ impl<'a, W: Word> Cells<'a, W> {
         })
     }
 
+    /// The same over cells of which somebody has counted before that they are `2^log2`; with other cells
+    /// entries get lost, and nothing worse.
+    pub const fn of(cells: &'a [Cell<W>], log2: u32) -> Self {
+        Self { cells, log2 }
+    }
+
     /// No cells: nothing can be put in and nothing comes out.
     pub const fn none() -> Self {
         Self {
@@ -226,6 +232,7 @@ impl<'a, W: Word> Cells<'a, W> {
     }
 
     /// What the cell at `position` holds for a consumer that has come to it: (B).
+    #[inline]
     pub fn look(&self, position: u32) -> Look {
         let Some(cell) = self.cell(position) else {
             return Look::NotYet;
@@ -533,6 +540,7 @@ impl<W: Word> PrivateConsumer<W> {
     /// Takes the next entry, stepping over padding; nothing when there is none, or padding only for
     /// [`STEPS_MAX`] cells. The caller sees by [`Self::position`] how far it went: programs can write
     /// padding for ever, so it is work like any other.
+    #[inline]
     pub fn take(&mut self, cells: &Cells<'_, W>) -> Option<Entry> {
         for _ in 0..STEPS_MAX {
             match cells.look(self.position) {

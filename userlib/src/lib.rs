@@ -44,6 +44,7 @@
 #![deny(unsafe_code)]
 
 pub mod admin;
+mod burst;
 mod capi;
 mod chain;
 mod error;
@@ -62,6 +63,7 @@ mod tap;
 mod tests;
 mod wait;
 
+pub use burst::{Burst, Packet};
 pub use error::{Error, Rejected, Result};
 pub use filter::{Filter, Instruction};
 pub use lock::{LockGuard, SharedLock};

@@ -502,3 +502,157 @@ impl Buffer {
         }
     }
 }
+
+/// The right to one mbuf, as [`Buffer`], in a [`Bundle`]; with the flags that it goes back with.
+///
+/// # Invariants
+///
+/// As [`Buffer`]'s.
+#[repr(transparent)]
+#[derive(Debug)]
+pub(crate) struct Held(Entry);
+
+impl Held {
+    /// What a ring carries for it.
+    pub(crate) fn flags(&mut self) -> &mut u8 {
+        &mut self.0.flags
+    }
+}
+
+/// Mbufs that a program holds together, as a ring gave them and another takes them: whatever is not read
+/// is not copied either.
+///
+/// # Invariants
+///
+/// `begin <= end <= entries.len()`, and what is between the two has the right to its mbuf and is of the
+/// region that it was filled from.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    entries: Box<[Entry]>,
+    begin: usize,
+    end: usize,
+}
+
+impl Bundle {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            entries: vec![Entry::default(); capacity].into_boxed_slice(),
+            begin: 0,
+            end: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.end - self.begin
+    }
+
+    /// Takes mbufs, as many as there are and as it has room for; how many.
+    pub(crate) fn fill(&mut self, ring: &Ring, region: &Region) -> usize {
+        if self.begin > 0 {
+            self.entries.copy_within(self.begin..self.end, 0);
+            (self.begin, self.end) = (0, self.end - self.begin);
+        }
+        let (Some(consumer), Some(room)) = (ring.consumer(), self.entries.get_mut(self.end..))
+        else {
+            return 0;
+        };
+        let found = consumer.claim(room);
+        let mut good = 0;
+        for nth in 0..found {
+            // An index outside the region is nobody's mbuf; there is nothing to own or return.
+            if room[nth].index < region.mbufs {
+                room[good] = room[nth];
+                good += 1;
+            }
+        }
+        self.end += good;
+        good
+    }
+
+    /// Gives mbufs to the kernel from the front, as many as find room; how many.
+    pub(crate) fn give(&mut self, ring: &Ring) -> usize {
+        let held = self.entries.get(self.begin..self.end);
+        let gone = ring.give(held.unwrap_or_default());
+        self.begin += gone;
+        gone
+    }
+
+    /// All of them.
+    pub(crate) fn held(&mut self) -> &mut [Held] {
+        let held = self.entries.get_mut(self.begin..self.end);
+        let held = held.unwrap_or_default();
+        // SAFETY: `Held` is an `Entry` in all but name (`repr(transparent)`), and by the invariant of this
+        // type these have what it promises.
+        unsafe { std::slice::from_raw_parts_mut(held.as_mut_ptr().cast(), held.len()) }
+    }
+
+    /// Takes the first out; its flags beside it.
+    pub(crate) fn pop(&mut self) -> Option<(Buffer, u8)> {
+        let entry = *self.entries.get(self.begin..self.end)?.first()?;
+        self.begin += 1;
+        let buffer = Buffer {
+            index: entry.index,
+            generation: entry.generation,
+        };
+        Some((buffer, entry.flags))
+    }
+}
+
+impl Region {
+    /// Where the header of an mbuf that is held lies.
+    fn header_of(&self, held: &Held) -> *mut Header {
+        let start = held.0.index as usize * self.mbuf_size as usize;
+        // SAFETY: as for `at`.
+        unsafe { self.pages.base().add(start).cast() }
+    }
+
+    /// A copy of its header; zeroes after `fork`.
+    pub(crate) fn held_header(&self, held: &Held) -> Header {
+        if !self.is_here() {
+            return Header::default();
+        }
+        // SAFETY: as for `header`.
+        unsafe { self.header_of(held).read_volatile() }
+    }
+
+    /// Its window as its header says now; nothing when that is nonsense, or after `fork`.
+    fn held_window(&self, held: &Held) -> Option<Window> {
+        let header = self.header_of(held);
+        if !self.is_here() {
+            return None;
+        }
+        // SAFETY: inside the mapping, as for `header`; no reference is made.
+        let offset = unsafe { &raw const (*header).offset };
+        // SAFETY: likewise.
+        let len = unsafe { &raw const (*header).len };
+        // SAFETY: as for `header`: valid, aligned, and read once.
+        let offset = unsafe { offset.read_volatile() };
+        // SAFETY: likewise.
+        let len = unsafe { len.read_volatile() };
+        Window::of(offset, len, self.mbuf_size)
+    }
+
+    /// Its bytes.
+    pub(crate) fn held_bytes<'a>(&'a self, held: &'a Held) -> &'a [u8] {
+        let Some(window) = self.held_window(held) else {
+            return &[];
+        };
+        let first = self.header_of(held).cast::<u8>();
+        // SAFETY: the window ends inside the mbuf.
+        let first = unsafe { first.add(window.offset() as usize) };
+        // SAFETY: as for `bytes`, the right to the mbuf being `held`.
+        unsafe { std::slice::from_raw_parts(first, window.len() as usize) }
+    }
+
+    /// Its bytes, to be changed.
+    pub(crate) fn held_bytes_mut<'a>(&'a self, held: &'a mut Held) -> &'a mut [u8] {
+        let Some(window) = self.held_window(held) else {
+            return &mut [];
+        };
+        let first = self.header_of(held).cast::<u8>();
+        // SAFETY: the window ends inside the mbuf.
+        let first = unsafe { first.add(window.offset() as usize) };
+        // SAFETY: as for `bytes_mut`, the right to the mbuf being `held`.
+        unsafe { std::slice::from_raw_parts_mut(first, window.len() as usize) }
+    }
+}

@@ -18,9 +18,10 @@ use nettap_uapi::mbuf::HEADER_SIZE;
 use nettap_uapi::tap::{Access, GROUP_MAX};
 use nettap_uapi::ABI_VERSION;
 
+use crate::burst::Burst;
 use crate::error::{Error, Result};
 use crate::lock::Locks;
-use crate::map::{Buffer, Filler, ForkGuard, Region, Ring};
+use crate::map::{Buffer, Bundle, Filler, ForkGuard, Region, Ring};
 use crate::mbuf::Mbuf;
 use crate::sys::{Device, Kernel, Ready};
 use crate::tap::TapBuilder;
@@ -129,6 +130,21 @@ impl Shelf {
         if self.dealloc.wants_doorbell() {
             // A failure means that the session has ended: then nothing is left to be served.
             let _ = self.push(-1, 0, None);
+        }
+    }
+
+    /// Returns all of a bundle.
+    pub(crate) fn dealloc_all(&self, bundle: &mut Bundle) {
+        while self.guard.is_owner() && bundle.len() > 0 {
+            // As in `dealloc`.
+            if bundle.give(&self.dealloc) == 0 {
+                match self.push(-1, 0, None) {
+                    Ok(()) | Err(Error::Interrupted) => std::thread::yield_now(),
+                    Err(_) => return,
+                }
+            } else if self.dealloc.wants_doorbell() {
+                let _ = self.push(-1, 0, None);
+            }
         }
     }
 
@@ -339,6 +355,11 @@ impl Session {
         let mut first = None;
         self.shelf.alloc(1, |buffer| first = Some(buffer));
         Some(Mbuf::fresh(Arc::clone(&self.shelf), first?))
+    }
+
+    /// An empty [`Burst`] that has room for so many packets.
+    pub fn burst(&self, capacity: usize) -> Burst {
+        Burst::new(Arc::clone(&self.shelf), capacity)
     }
 
     /// Has `n` more mbufs put into the alloc ring now: `mbuf_pull(n)`. `None` waits for ever.

@@ -19,6 +19,7 @@ use nix::poll::{ppoll, PollFd, PollFlags};
 use nix::sys::time::TimeSpec;
 
 use crate::admin;
+use crate::burst::Burst;
 use crate::error::{Error, Rejected, Result};
 use crate::filter::Filter;
 use crate::map::{Filler, Ring};
@@ -237,6 +238,54 @@ impl Tap {
         self.detour.take(&self.shelf.region, max, |buffer| {
             out.push(Mbuf::received(Arc::clone(&self.shelf), buffer));
         })
+    }
+
+    /// Adds packets that are there now to a burst, oldest first, as many as it has room for; returns how
+    /// many.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherSession`].
+    pub fn recv_burst(&self, burst: &mut Burst) -> Result<usize> {
+        if !Arc::ptr_eq(&self.shelf, &burst.shelf) {
+            return Err(Error::OtherSession);
+        }
+        Ok(burst.bundle.fill(&self.detour, &self.shelf.region))
+    }
+
+    /// Reverts from the front of a burst what finds room now, in order, as [`Tap::revert`] does; the rest
+    /// stays. Returns how many went.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherSession`], [`Error::Forked`].
+    pub fn revert_burst(&self, burst: &mut Burst) -> Result<usize> {
+        if !self.shelf.guard.is_owner() {
+            return Err(Error::Forked);
+        }
+        if !Arc::ptr_eq(&self.shelf, &burst.shelf) {
+            return Err(Error::OtherSession);
+        }
+        let gone = burst.bundle.give(&self.revert);
+        if gone > 0 {
+            self.after_push();
+        }
+        Ok(gone)
+    }
+
+    /// Reverts all of a burst in order, waiting for room where there is none, as [`Tap::revert_all`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Tap::revert_burst`] and [`Tap::flush`]; all that did not go is still in the burst.
+    pub fn revert_burst_all(&self, burst: &mut Burst) -> Result<()> {
+        loop {
+            self.revert_burst(burst)?;
+            if burst.is_empty() {
+                return Ok(());
+            }
+            self.flush(1, None)?;
+        }
     }
 
     /// Whether a packet is there now. A look at shared memory, no system call.

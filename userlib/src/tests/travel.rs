@@ -258,3 +258,76 @@ fn a_tap_tells_what_it_is_and_a_refusal_says_what_to_do() {
         assert_eq!(error.errno(), nix::errno::Errno::ENODEV as i32);
     }
 }
+
+#[test]
+fn a_burst_takes_what_is_there_and_sends_on_in_order() {
+    let (session, kernel) = Machine::default().session();
+    let tap = session.tap("eth0").input().open().unwrap();
+    let mut burst = session.burst(4);
+    assert_eq!(tap.recv_burst(&mut burst), Ok(0));
+    let before = session.system_calls();
+    let sent: Vec<u32> = (0..6u8)
+        .map(|n| kernel.packet(0, &[n; 60]).unwrap())
+        .collect();
+
+    assert_eq!(tap.recv_burst(&mut burst), Ok(4));
+    assert_eq!(tap.recv_burst(&mut burst), Ok(0), "there is room for four");
+    for (n, mut packet) in burst.packets().enumerate() {
+        assert_eq!(packet.bytes(), [n as u8; 60]);
+        assert!(!packet.is_chain());
+        if n == 2 {
+            packet.bytes_mut()[0] = 9;
+        }
+    }
+    assert_eq!(tap.revert_burst(&mut burst), Ok(4));
+    assert!(burst.is_empty());
+    assert_eq!(tap.recv_burst(&mut burst), Ok(2));
+    assert_eq!(tap.revert_burst(&mut burst), Ok(2));
+    assert_eq!(session.system_calls(), before);
+
+    kernel.serve();
+    let state = kernel.state();
+    let order: Vec<u32> = state.sent.iter().map(|sent| sent.index).collect();
+    assert_eq!((order, state.refused), (sent, 0));
+    let changed: Vec<bool> = state.sent.iter().map(|sent| sent.changed).collect();
+    assert_eq!(changed, [false, false, true, false, false, false]);
+    assert_eq!(state.sent[2].bytes[..2], [9, 2]);
+}
+
+#[test]
+fn what_is_left_in_a_burst_is_dropped_and_what_is_popped_lives_on() {
+    let (session, kernel) = Machine::default().session();
+    let tap = session.tap("eth0").input().open().unwrap();
+    let ready = kernel.held();
+    let indices: Vec<u32> = (0..3)
+        .map(|_| kernel.packet(0, b"burst").unwrap())
+        .collect();
+    let mut burst = session.burst(8);
+    tap.recv_burst(&mut burst).unwrap();
+    burst.packets().next().unwrap().bytes_mut()[0] = b'B';
+    let first = burst.pop().unwrap();
+    assert_eq!((first.index(), first.is_changed()), (indices[0], true));
+    drop(burst);
+    kernel.serve();
+    assert_eq!(kernel.state().dropped, indices[1..]);
+    tap.revert(first).unwrap();
+    kernel.serve();
+    assert_eq!(kernel.state().sent[0].bytes, b"Burst");
+    assert_eq!(kernel.held(), ready);
+    assert_eq!(kernel.state().refused, 0);
+}
+
+#[test]
+fn a_burst_of_another_session_is_refused() {
+    let (session, kernel) = Machine::default().session();
+    let tap = session.tap("eth0").input().open().unwrap();
+    let (stranger, _other) = Machine::default().session();
+    let mut strange = stranger.burst(4);
+    assert_eq!(tap.recv_burst(&mut strange), Err(Error::OtherSession));
+    kernel.packet(0, b"one").unwrap();
+    let mut burst = session.burst(4);
+    tap.recv_burst(&mut burst).unwrap();
+    let theirs = stranger.tap("eth0").input().open().unwrap();
+    assert_eq!(theirs.revert_burst(&mut burst), Err(Error::OtherSession));
+    assert_eq!(burst.len(), 1);
+}

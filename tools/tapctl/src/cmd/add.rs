@@ -154,14 +154,14 @@ pub fn obstacle(tap: &TapStats, owners: &Owners) -> String {
 /// Gives every packet back as it was, until the tap ends. On standby it takes none.
 fn hold(session: &Session, tap: &Tap, standby: bool, probation: Probation) -> Result<(), Failure> {
     let mut waiter = Wait::Adaptive { spin: SPIN }.waiter();
-    let mut batch = Vec::with_capacity(BATCH);
+    let mut burst = session.burst(BATCH);
     while let Ok(left) = probation.left() {
         let turn = if standby {
             tap.wait_end(left)
         } else {
             session.wait_with(&mut waiter, &[tap], left).and_then(|_| {
-                tap.recv_batch(&mut batch, BATCH);
-                tap.revert_all(&mut batch)
+                tap.recv_burst(&mut burst)?;
+                tap.revert_burst_all(&mut burst)
             })
         };
         match turn {
