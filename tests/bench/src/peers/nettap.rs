@@ -7,7 +7,7 @@ use crate::generate::{FullSocket, BATCH};
 use crate::lines::{self, Spec};
 use crate::world::{self, ip, A, B};
 use anyhow::{bail, Result};
-use nettap::{Error, Mbuf, Mode, OnFull, Session, Tap, Wait, Waiter};
+use nettap::{Burst, Error, Mbuf, Mode, OnFull, Session, Tap, Wait, Waiter};
 use std::time::Duration;
 
 /// What the program does with what it takes from the first tap.
@@ -25,6 +25,7 @@ enum Deed {
 struct Program {
     deed: Deed,
     modify: bool,
+    burst: Burst,
     packets: Vec<Mbuf>,
     taps: Vec<Tap>,
     session: Session,
@@ -80,6 +81,7 @@ fn program(
     Ok(Box::new(Program {
         deed,
         modify: spec.modify,
+        burst: session.burst(BATCH),
         packets: Vec::with_capacity(BATCH),
         taps,
         idle: idle_taps(&session, spec.idle)?,
@@ -113,8 +115,8 @@ impl Program {
         let [first, ..] = self.taps.as_slice() else {
             bail!("no tap");
         };
-        let n = first.recv_batch(&mut self.packets, BATCH);
-        for packet in &mut self.packets {
+        let n = first.recv_burst(&mut self.burst)?;
+        for mut packet in self.burst.packets() {
             read_header(packet.bytes());
             if self.modify {
                 if let Some(byte) = packet.bytes_mut().last_mut() {
@@ -145,7 +147,7 @@ impl Peer for Program {
         let mut n = self.take_or_fill()?;
         match (&self.deed, self.taps.as_slice()) {
             (Deed::Return, [tap, ..]) | (Deed::Cross, [_, tap]) => {
-                tap.revert_all(&mut self.packets)?;
+                tap.revert_burst_all(&mut self.burst)?;
             }
             (Deed::Send(_), [tap, ..]) => {
                 // What does not fit stays for the next turn.
@@ -153,7 +155,7 @@ impl Peer for Program {
                 // One call a batch: else nothing but the timer would look at the ring.
                 tap.doorbell()?;
             }
-            _ => self.packets.clear(),
+            _ => self.burst.clear(),
         }
         Ok(n)
     }
