@@ -572,6 +572,11 @@ impl<W: Word> PrivateConsumer<W> {
         matches!(cells.look(self.position), Look::Full(_) | Look::Padding)
     }
 
+    /// Whether there is nothing at all to take, not even what no producer could have written.
+    pub fn is_idle(&self, cells: &Cells<'_, W>) -> bool {
+        cells.look(self.position) == Look::NotYet
+    }
+
     /// Tells the producers how far this end has come, once per batch: (C).
     pub fn publish(&mut self, word: &W) {
         if self.published != self.position {
