@@ -3,8 +3,8 @@
 //! The kernel's account of one mbuf: who holds it, in which use, and what was detoured with it. Kernel
 //! memory that no program sees; `region` is the only one who writes it.
 
-use kernel::sync::atomic::Acquire;
-use kernel::sync::atomic::Atomic;
+use crate::sys::atomic::Acquire;
+use crate::sys::atomic::Atomic;
 
 use crate::sys::skb::SkbSlot;
 use crate::uapi::mbuf::NO_MBUF;
@@ -29,14 +29,6 @@ pub(crate) enum Holder {
 pub(crate) struct Word(pub(crate) u64);
 
 impl Word {
-    const STATES: [fn(u32) -> Holder; 5] = [
-        |_| Holder::Free,
-        |_| Holder::Kernel,
-        Holder::Detoured,
-        Holder::Chained,
-        Holder::Allocated,
-    ];
-
     /// The word for this.
     pub(crate) fn new(holder: Holder, generation: u16) -> Self {
         let (state, owner) = match holder {
@@ -52,9 +44,13 @@ impl Word {
     /// Who holds it.
     pub(crate) fn holder(self) -> Holder {
         let owner = self.0.wrapping_shr(32) as u32;
-        Self::STATES
-            .get((self.0 & 0xff) as usize)
-            .map_or(Holder::Free, |make| make(owner))
+        match self.0 & 0xff {
+            1 => Holder::Kernel,
+            2 => Holder::Detoured(owner),
+            3 => Holder::Chained(owner),
+            4 => Holder::Allocated(owner),
+            _ => Holder::Free,
+        }
     }
 
     /// Which of its uses this is.

@@ -16,7 +16,10 @@ use crate::sys::skb::Description;
 use crate::sys::skb::Skb;
 use crate::tap::NotBooked;
 use crate::tap::Tap;
+use crate::uapi::mbuf::Header;
 use crate::uapi::mbuf::DATA_OFFSET;
+use crate::uapi::mbuf::DIR_RECEIVED;
+use crate::uapi::mbuf::DIR_SENT;
 use crate::uapi::mbuf::MBUF_SNAPPED;
 use crate::uapi::mbuf::NO_MBUF;
 use crate::uapi::tap::CHAIN_MAX;
@@ -33,8 +36,8 @@ pub(crate) struct Missed {
     pub(crate) miss: Option<Miss>,
 }
 
-/// Gives a packet of a flow to a tap, `snap` bytes of it at most.
-pub(crate) fn detour(tap: &Tap, skb: Skb, way: Way, flow: u32, snap: u32) -> Result<(), Missed> {
+/// Gives a packet of a flow to a tap, `snap` bytes of it at most; its place in the order of detours.
+pub(crate) fn detour(tap: &Tap, skb: Skb, way: Way, flow: u32, snap: u32) -> Result<u64, Missed> {
     let miss = |skb, miss| Missed {
         skb: Some(skb),
         miss: Some(miss),
@@ -79,7 +82,7 @@ pub(crate) fn detour(tap: &Tap, skb: Skb, way: Way, flow: u32, snap: u32) -> Res
     };
     let entry = chain.detour(tap.label.id, skb, truesize, booked.number, flow);
     tap.detour.cells().fill(booked.position, entry);
-    Ok(())
+    Ok(booked.number)
 }
 
 /// Copies the first `copied` bytes of the frame into the chain and writes the headers.
@@ -93,24 +96,38 @@ fn copy(
 ) -> Result {
     let region = &*tap.region;
     let capacity = region.capacity();
-    let mut header = seen.header(way);
-    header.holder = tap.label.pid;
-    header.ifindex = tap.label.ifindex;
-    header.packet_len = copied;
-    header.offset = DATA_OFFSET as u16;
-    if copied < seen.wire_len() {
-        header.flags |= MBUF_SNAPPED;
-    }
-    let mut done = 0u32;
-    let mut indices = chain.indices().peekable();
-    while let Some(index) = indices.next() {
+    let mut header = Header {
+        holder: tap.label.pid,
+        next: NO_MBUF,
+        packet_len: copied,
+        ifindex: tap.label.ifindex,
+        offset: DATA_OFFSET as u16,
+        direction: match way {
+            Way::Received => DIR_RECEIVED,
+            Way::Sent => DIR_SENT,
+        },
+        flags: if copied < seen.wire_len() {
+            MBUF_SNAPPED
+        } else {
+            0
+        },
+        ..Header::default()
+    };
+    let (mut done, mut index) = (0u32, chain.head());
+    for left in (0..chain.count()).rev() {
         let len = copied.wrapping_sub(done).min(capacity);
-        let to = region.offset(index).wrapping_add(DATA_OFFSET as usize);
+        let at = region.offset(index);
+        let to = at.wrapping_add(DATA_OFFSET as usize);
         skb.copy_out(seen.mac_len(), done, region.pages(), to, len)?;
-        header.len = len as u16;
-        header.next = indices.peek().copied().unwrap_or(NO_MBUF);
-        region.write_header(index, &header);
         chain.set_len(index, len);
+        header.len = len as u16;
+        header.next = if left > 0 {
+            index = chain.after(index);
+            index
+        } else {
+            NO_MBUF
+        };
+        skb.show(seen, &header, region.pages(), at)?;
         done = done.wrapping_add(len);
     }
     Ok(())

@@ -7,9 +7,9 @@
 //! the loss of events. What is held back is told by work for later, so that the numbers of a burst are
 //! known when it has passed and not when the next one comes. They are exact for a listener who was there.
 
-use kernel::sync::atomic::Atomic;
-use kernel::sync::atomic::Full;
-use kernel::sync::atomic::Relaxed;
+use crate::sys::atomic::Atomic;
+use crate::sys::atomic::Full;
+use crate::sys::atomic::Relaxed;
 use kernel::sync::Arc;
 
 use crate::events::Events;

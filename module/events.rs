@@ -10,14 +10,14 @@
 
 use core::time::Duration;
 
+use crate::sys::atomic::Atomic;
+use crate::sys::atomic::Relaxed;
 use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::alloc::KVVec;
 use kernel::alloc::KVec;
 use kernel::new_spinlock;
 use kernel::prelude::*;
 use kernel::str::BStr;
-use kernel::sync::atomic::Atomic;
-use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use kernel::sync::SpinLock;
 

@@ -65,9 +65,8 @@ impl Filter {
     }
 
     /// Decides over a packet at its stand.
-    pub(crate) fn admits(&self, skb: &Skb, way: Way) -> Admit {
-        let reading = rcu::Guard::new();
-        match self.0.get(&reading).map(|n| n.program.run(skb, way)) {
+    pub(crate) fn admits(&self, skb: &Skb, way: Way, reading: &rcu::Guard) -> Admit {
+        match self.0.get(reading).map(|n| n.program.run(skb, way)) {
             None => Admit::Take(u32::MAX),
             Some(0) => Admit::Pass,
             Some(bytes) => Admit::Take(bytes),

@@ -7,10 +7,10 @@
 //! A bucket is one word, its tap and how many of its packets are out, changed by compare-and-exchange:
 //! whether it may move and that one more packet is out is one decision, whatever other CPUs do.
 
+use crate::sys::atomic::Atomic;
+use crate::sys::atomic::Full;
+use crate::sys::atomic::Relaxed;
 use kernel::prelude::*;
-use kernel::sync::atomic::Atomic;
-use kernel::sync::atomic::Full;
-use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 
 /// Buckets of a fan-out.

@@ -9,12 +9,12 @@
 //!
 //! Who is here is published by RCU and changes under RTNL.
 
+use crate::sys::atomic::Atomic;
+use crate::sys::atomic::Relaxed;
 use kernel::alloc::KBox;
 use kernel::alloc::KVec;
 use kernel::new_mutex;
 use kernel::prelude::*;
-use kernel::sync::atomic::Atomic;
-use kernel::sync::atomic::Relaxed;
 use kernel::sync::rcu;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
@@ -218,6 +218,7 @@ impl Intake {
 /// The way in. Bottom halves are off.
 impl Intake {
     /// One packet, or one piece of one.
+    #[inline]
     fn one(&self, members: &[Arc<Inlet>], skb: Skb, way: Way, snap: u32) -> Verdict {
         let missed = match self.offer(members, skb, way, snap) {
             Offer::Taken => return Verdict::Stolen,
@@ -227,6 +228,7 @@ impl Intake {
     }
 
     /// Gives a packet to a tap whose gate is open; the gate may close meanwhile, then to another.
+    #[inline]
     fn offer(&self, members: &[Arc<Inlet>], skb: Skb, way: Way, snap: u32) -> Offer {
         let mut skb = skb;
         // Each turn one gate more has been seen to close.
@@ -235,8 +237,8 @@ impl Intake {
                 break;
             };
             match detour(&inlet.tap, skb, way, flow, snap) {
-                Ok(()) => {
-                    inlet.serving.kick();
+                Ok(number) => {
+                    inlet.serving.kick(&inlet.tap, number);
                     return Offer::Taken;
                 }
                 Err(missed) => {
@@ -356,7 +358,7 @@ impl OnPacket for Intake {
         let reading = rcu::read_lock();
         let members = self.list(&reading);
         // First of all: what the filter does not want, a bypass tap does not cut off either.
-        let snap = match self.filter.admits(&skb, way) {
+        let snap = match self.filter.admits(&skb, way, &reading) {
             Admit::Take(bytes) => bytes,
             Admit::Pass => {
                 if let Some(first) = members.first() {
@@ -435,9 +437,12 @@ impl Intake {
     pub(crate) fn hand_over(&self, skb: Skb, to: &Arc<Inlet>) -> End {
         let way = way_of(self.mode);
         let _bh = BottomHalvesOff::new();
-        let Err(missed) = detour(&to.tap, skb, way, NO_FLOW, u32::MAX) else {
-            to.serving.kick();
-            return End::HandedOver;
+        let missed = match detour(&to.tap, skb, way, NO_FLOW, u32::MAX) {
+            Ok(number) => {
+                to.serving.kick(&to.tap, number);
+                return End::HandedOver;
+            }
+            Err(missed) => missed,
         };
         match self.missed(&[], missed, Some(Arc::clone(to))) {
             Verdict::Pass(skb) => {

@@ -3,9 +3,9 @@
 //! What a tap is asked to be and do, checked: for good, in common with the taps that it shares packets
 //! with, and what may change while it is open.
 
+use crate::sys::atomic::Atomic;
+use crate::sys::atomic::Relaxed;
 use kernel::alloc::KBox;
-use kernel::sync::atomic::Atomic;
-use kernel::sync::atomic::Relaxed;
 
 use crate::filter::Named;
 use crate::sys::task::ticks;

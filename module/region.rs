@@ -4,8 +4,9 @@
 //!
 //! This is the only file where an mbuf changes its holder. Programs see the mbufs and write what they
 //! like into them; the account is kernel memory that they never see. It holds for every mbuf one
-//! word of state, owner and generation, which changes by compare-and-exchange: of two that want to
-//! take an mbuf back at once, by whatever rings, one gets it.
+//! word of state, owner and generation, and the packet. Of two that want to take an mbuf back at once,
+//! by whatever rings, one gets it: who exchanges the packet for none, or where there is no packet the
+//! word.
 //!
 //! ```text
 //!                take                 Chain::detour
@@ -21,15 +22,15 @@
 //!
 //! Locks: the free list's spinlock is innermost; bottom halves are off around it.
 
+use crate::sys::atomic::Acquire;
+use crate::sys::atomic::Atomic;
+use crate::sys::atomic::Full;
+use crate::sys::atomic::Relaxed;
+use crate::sys::atomic::Release;
 use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::alloc::KVVec;
 use kernel::new_spinlock;
 use kernel::prelude::*;
-use kernel::sync::atomic::Acquire;
-use kernel::sync::atomic::Atomic;
-use kernel::sync::atomic::Full;
-use kernel::sync::atomic::Relaxed;
-use kernel::sync::atomic::Release;
 use kernel::sync::Arc;
 use kernel::sync::SpinLock;
 
@@ -164,6 +165,9 @@ impl Region {
     /// Mbufs that a packet of so many bytes fills.
     pub(crate) fn mbufs_for(&self, bytes: u32) -> u32 {
         let capacity = self.capacity();
+        if bytes <= capacity {
+            return 1;
+        }
         let more = bytes.saturating_add(capacity.wrapping_sub(1));
         more.checked_div(capacity).unwrap_or(0)
     }
@@ -270,15 +274,16 @@ impl Region {
 
     fn seize(&self, index: u32, slot: &Slot, word: Word) -> Option<Claim<'_>> {
         let mine = Word::new(Holder::Kernel, word.generation());
-        slot.word.cmpxchg(word.0, mine.0, Full).ok()?;
         match word.holder() {
             Holder::Detoured(tap) => {
+                // Who gets the packet has the mbuf.
+                let packet = slot.skb.take(word.generation())?;
+                slot.word.store(mine.0, Relaxed);
                 let chain = Chain {
                     region: self,
                     head: index,
                     count: slot.count.load(Relaxed),
                 };
-                let packet = slot.skb.take()?;
                 Some(Claim::Packet(Packet {
                     tap,
                     skb: packet,
@@ -289,6 +294,7 @@ impl Region {
                 }))
             }
             _ => {
+                slot.word.cmpxchg(word.0, mine.0, Full).ok()?;
                 self.link(index, NO_MBUF);
                 Some(Claim::Buffer(Chain {
                     region: self,
@@ -411,6 +417,11 @@ impl<'a> Chain<'a> {
         })
     }
 
+    /// The one behind one of them.
+    pub(crate) fn after(&self, index: u32) -> u32 {
+        self.region.next(index)
+    }
+
     /// Remembers how many bytes the kernel put into one of them.
     pub(crate) fn set_len(&self, index: u32, len: u32) {
         if let Some(slot) = self.region.slots.get(index as usize) {
@@ -426,7 +437,9 @@ impl<'a> Chain<'a> {
 
     /// Hands a detoured packet to a tap; the name that its ring shall carry.
     pub(crate) fn detour(self, tap: u32, skb: Skb, truesize: u32, number: u64, flow: u32) -> Entry {
-        for index in self.indices().skip(1) {
+        let mut index = self.head;
+        for _ in 1..self.count {
+            index = self.region.next(index);
             self.give(index, Holder::Chained(tap));
         }
         if let Some(slot) = self.region.slots.get(self.head as usize) {
@@ -435,7 +448,7 @@ impl<'a> Chain<'a> {
             slot.number.store(number, Relaxed);
             slot.flow.store(flow, Relaxed);
             slot.born.store(now(), Relaxed);
-            slot.skb.put(skb);
+            slot.skb.put(skb, slot.word().generation().wrapping_add(1));
         }
         self.hand_over(Holder::Detoured(tap))
     }
@@ -468,19 +481,68 @@ impl<'a> Chain<'a> {
 
 impl Drop for Chain<'_> {
     fn drop(&mut self) {
-        let region = self.region;
-        let mut last = self.head;
-        for index in self.indices() {
-            if let Some(slot) = region.slots.get(index as usize) {
-                let generation = slot.word().generation();
-                slot.word
-                    .store(Word::new(Holder::Free, generation).0, Relaxed);
-            }
-            last = index;
-        }
         let _bh = BottomHalvesOff::new();
-        let mut free = region.free.lock();
-        region.link(last, free.head);
+        let mut freed = Freed::of(self.region);
+        freed.link(self.head, self.count);
+    }
+}
+
+/// Mbufs that become free together, when it is dropped. Bottom halves are off.
+pub(crate) struct Freed<'a> {
+    region: &'a Region,
+    head: u32,
+    last: u32,
+    count: u32,
+}
+
+impl<'a> Freed<'a> {
+    /// None yet, of this region.
+    pub(crate) fn of(region: &'a Region) -> Self {
+        Self {
+            region,
+            head: NO_MBUF,
+            last: NO_MBUF,
+            count: 0,
+        }
+    }
+
+    /// A chain of the region more.
+    pub(crate) fn add(&mut self, chain: Chain<'_>) {
+        if core::ptr::eq(self.region, chain.region) {
+            self.link(chain.head, chain.count);
+            core::mem::forget(chain);
+        }
+    }
+
+    fn link(&mut self, head: u32, count: u32) {
+        let (mut index, mut last) = (head, head);
+        for _ in 0..count {
+            let Some(slot) = self.region.slots.get(index as usize) else {
+                break;
+            };
+            let generation = slot.word().generation();
+            slot.word
+                .store(Word::new(Holder::Free, generation).0, Relaxed);
+            last = index;
+            index = slot.next.load(Relaxed);
+        }
+        // What comes later lies on top: it is the warmer.
+        self.region.link(last, self.head);
+        if self.count == 0 {
+            self.last = last;
+        }
+        self.head = head;
+        self.count = self.count.wrapping_add(count);
+    }
+}
+
+impl Drop for Freed<'_> {
+    fn drop(&mut self) {
+        if self.count == 0 {
+            return;
+        }
+        let mut free = self.region.free.lock();
+        self.region.link(self.last, free.head);
         free.head = self.head;
         free.count = free.count.wrapping_add(self.count);
     }

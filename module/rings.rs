@@ -107,7 +107,7 @@ impl RingPages {
         let cells = pages
             .cells(RING_CELLS as usize, self.cells as usize)
             .unwrap_or(&[]);
-        Cells::new(cells).unwrap_or(Cells::none())
+        Cells::of(cells, self.cells.trailing_zeros())
     }
 
     /// The position that the program moves: of its consumers or of its producers.

@@ -8,6 +8,8 @@
 
 use core::time::Duration;
 
+use crate::sys::atomic::Atomic;
+use crate::sys::atomic::Relaxed;
 use kernel::alloc::KVec;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -18,6 +20,7 @@ use crate::outbox::Outbox;
 use crate::outbox::ROUND;
 use crate::region::Chain;
 use crate::region::Claim;
+use crate::region::Freed;
 use crate::region::Packet;
 use crate::region::Refusal;
 use crate::revert;
@@ -41,6 +44,8 @@ use crate::uapi::tap::TAPS_MAX;
 
 /// Timed rounds without work, nothing being out, before the server sleeps.
 const PATIENCE: u32 = 16;
+/// While packets flow the timer waits up to so many times the shortest α.
+const FLOWING: u32 = 8;
 /// A look after held packets comes every so many rounds, a second at the longest α that is the default.
 const TEND_EVERY: u64 = 1024;
 /// Mbufs that one such look is for.
@@ -60,6 +65,8 @@ pub(crate) struct State {
     pub(crate) supply: Option<Supply>,
     /// A place per tap, so that a tap keeps its number in the mmap offsets.
     pub(crate) taps: KVec<Option<TapEnd>>,
+    /// Places from this one on are empty.
+    places: usize,
     refused: Refused,
     deallocated: u64,
     rounds: u64,
@@ -72,6 +79,27 @@ pub(crate) struct State {
     asleep: bool,
     fruitless: u32,
     alpha: Duration,
+    /// For the rounds of the server, whose stack it would be much on.
+    pub(crate) outbox: Option<KBox<Outbox>>,
+}
+
+/// Whether a server looks soon by itself, for those who would else ask it to.
+pub(crate) struct Attention(Atomic<bool>);
+
+impl Attention {
+    /// Of one that sleeps.
+    pub(crate) const fn new() -> Self {
+        Self(Atomic::new(false))
+    }
+
+    /// Whether it does.
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    fn turn(&self, to: bool) {
+        self.0.store(to, Relaxed);
+    }
 }
 
 impl State {
@@ -84,6 +112,7 @@ impl State {
         Ok(Self {
             supply: None,
             taps,
+            places: 0,
             refused: Refused::default(),
             deallocated: 0,
             rounds: 0,
@@ -93,13 +122,33 @@ impl State {
             asleep: true,
             fruitless: PATIENCE,
             alpha,
+            outbox: Some(KBox::new(Outbox::new(), GFP_KERNEL)?),
         })
+    }
+
+    /// Gives a tap its place, or nobody; who had it before.
+    pub(crate) fn seat(&mut self, place: usize, end: Option<TapEnd>) -> Option<TapEnd> {
+        let before = core::mem::replace(self.taps.get_mut(place)?, end);
+        let (mut at, mut places) = (0usize, 0usize);
+        for end in &self.taps {
+            at = at.wrapping_add(1);
+            if end.is_some() {
+                places = at;
+            }
+        }
+        self.places = places;
+        before
+    }
+
+    /// The taps.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = &TapEnd> {
+        let places = self.taps.get(..self.places);
+        places.unwrap_or_default().iter().flatten()
     }
 
     /// What the state knows of its session.
     pub(crate) fn export(&self, id: u32, stats: &mut SessionStats) {
-        let taps = self.taps.iter().flatten();
-        stats.taps = taps.fold(0, |n, _| u32::wrapping_add(n, 1));
+        stats.taps = self.ends().fold(0, |n, _| u32::wrapping_add(n, 1));
         stats.deallocated = self.deallocated;
         stats.refused = self.refused;
         stats.rounds = self.rounds;
@@ -122,10 +171,18 @@ impl State {
         // What is given back makes room, so a part of the round is for it; of the taps each has its
         // turn to be first.
         work = work.saturating_add(self.drain_dealloc(id, budget.min(ROUND / 4), outbox));
-        let start = self.first;
+        let start = if self.first < self.places {
+            self.first
+        } else {
+            0
+        };
         let mut found = false;
-        for turn in 0..TAPS_MAX as usize {
-            let place = start.wrapping_add(turn) % TAPS_MAX as usize;
+        let places = self.places;
+        for turn in 0..places {
+            let mut place = start.wrapping_add(turn);
+            if place >= places {
+                place = place.wrapping_sub(places);
+            }
             let left = budget.saturating_sub(work);
             let done = self.drain_revert(id, place, left, outbox);
             work = work.saturating_add(done);
@@ -159,7 +216,8 @@ impl State {
 
     /// Whether a tap's program has held a packet for longer than it may; which ones says their watch.
     pub(crate) fn watch(&mut self) -> bool {
-        let ends = self.taps.iter_mut().flatten();
+        let places = self.taps.get_mut(..self.places);
+        let ends = places.unwrap_or_default().iter_mut().flatten();
         ends.fold(false, |any, end| {
             let outstanding = end.is_outstanding();
             end.watch.look(&end.tap, outstanding) || any
@@ -195,21 +253,27 @@ impl State {
 
     pub(crate) fn place_of(&self, tap: u32) -> Option<usize> {
         let is_it = |end: &Option<TapEnd>| end.as_ref().is_some_and(|e| e.tap.label.id == tap);
-        self.taps.iter().position(is_it)
+        self.taps.get(..self.places)?.iter().position(is_it)
     }
 
     /// Takes entries from the dealloc ring.
     fn drain_dealloc(&mut self, id: u32, budget: usize, outbox: &mut Outbox) -> usize {
-        let Some(region) = self.supply.as_ref().map(|s| Arc::clone(&s.region)) else {
+        let Some(supply) = &self.supply else {
             return 0;
         };
+        let (region, ring) = (Arc::clone(&supply.region), Arc::clone(&supply.dealloc));
+        let cells = ring.cells();
+        if supply.consumer.is_idle(&cells) {
+            return 0;
+        }
+        let mut freed = Freed::of(&region);
         let mut work = 0usize;
         while work < budget && outbox.room() > 0 {
             let Some(supply) = self.supply.as_mut() else {
                 break;
             };
             let before = supply.consumer.position();
-            let entry = supply.consumer.take(&supply.dealloc.cells());
+            let entry = supply.consumer.take(&cells);
             // Padding is work too: a program could write it for ever.
             work = work.wrapping_add(supply.consumer.position().wrapping_sub(before) as usize);
             let Some(entry) = entry else {
@@ -220,7 +284,10 @@ impl State {
                 continue;
             }
             match region.claim(entry, |holder| self.holds(id, holder)) {
-                Ok(Claim::Buffer(_)) => bump(&mut self.deallocated, 1),
+                Ok(Claim::Buffer(chain)) => {
+                    bump(&mut self.deallocated, 1);
+                    freed.add(chain);
+                }
                 Ok(Claim::Packet(packet)) => {
                     bump(&mut self.deallocated, 1);
                     let place = self.place_of(packet.tap).unwrap_or(usize::MAX);
@@ -230,13 +297,13 @@ impl State {
                         out = end.tap.out_of_flow(packet.flow);
                     }
                     outbox.add(packet.skb, Outlet::Drop, place, out);
+                    freed.add(packet.chain);
                 }
                 Err(refusal) => count_refusal(&mut self.refused, refusal),
             }
         }
         if work > 0 {
-            let taps = self.taps.iter().flatten();
-            taps.for_each(|end| end.tap.shows_life());
+            self.ends().for_each(|end| end.tap.shows_life());
         }
         if let Some(supply) = self.supply.as_mut() {
             supply
@@ -251,30 +318,59 @@ impl State {
         let Some(Some(end)) = self.taps.get(place) else {
             return 0;
         };
+        if end.consumer.is_idle(&end.tap.revert.cells()) {
+            return 0;
+        }
         let tap = Arc::clone(&end.tap);
+        let cells = tap.revert.cells();
+        let mut freed = Freed::of(&tap.region);
+        // Nearly always a packet goes on from where it was detoured, as it was.
+        let own = Holder::Detoured(tap.label.id);
+        let outlet = revert::outlet_of(tap.options.mode);
+        let straight = outlet == natural_outlet(revert::way_of(tap.options.mode));
+        let (mut packets, mut truesize) = (0u64, 0u64);
         let mut work = 0usize;
         while work < budget && outbox.room() > 0 {
             let Some(Some(end)) = self.taps.get_mut(place) else {
                 break;
             };
             let before = end.consumer.position();
-            let entry = end.consumer.take(&tap.revert.cells());
+            let entry = end.consumer.take(&cells);
             work = work.wrapping_add(end.consumer.position().wrapping_sub(before) as usize);
             let Some(entry) = entry else {
                 break;
             };
-            self.revert_one(id, place, &tap, entry, outbox);
+            if straight && entry.flags == 0 {
+                if let Ok(Claim::Packet(packet)) = tap.region.claim(entry, |holder| holder == own) {
+                    bump(&mut packets, 1);
+                    bump(&mut truesize, u64::from(packet.truesize));
+                    let out = tap.out_of_flow(packet.flow);
+                    outbox.add(packet.skb, outlet, place, out);
+                    freed.add(packet.chain);
+                    continue;
+                }
+            }
+            self.revert_one(id, place, &tap, entry, outbox, &mut freed);
         }
         if work > 0 {
             tap.shows_life();
         }
         if let Some(Some(end)) = self.taps.get_mut(place) {
+            end.ended_all(packets, truesize, End::Reverted);
             end.consumer.publish(&tap.revert.kernel_words().position);
         }
         work
     }
 
-    fn revert_one(&mut self, id: u32, place: usize, to: &Tap, entry: Entry, outbox: &mut Outbox) {
+    fn revert_one(
+        &mut self,
+        id: u32,
+        place: usize,
+        to: &Tap,
+        entry: Entry,
+        outbox: &mut Outbox,
+        freed: &mut Freed<'_>,
+    ) {
         let claim = if entry.flags & !REVERT_FLAGS != 0 {
             if let Some(Some(end)) = self.taps.get_mut(place) {
                 bump(&mut end.counts.refused.flags, 1);
@@ -287,7 +383,9 @@ impl State {
             to.region.claim(entry, may)
         };
         match claim {
-            Ok(Claim::Packet(packet)) => self.revert_packet(place, to, entry, packet, outbox),
+            Ok(Claim::Packet(packet)) => {
+                self.revert_packet(place, to, entry, packet, outbox, freed);
+            }
             Ok(Claim::Buffer(chain)) => self.send_new(id, place, to, chain, outbox),
             Err(refusal) => {
                 if let Some(Some(end)) = self.taps.get_mut(place) {
@@ -305,6 +403,7 @@ impl State {
         entry: Entry,
         packet: Packet<'_>,
         outbox: &mut Outbox,
+        freed: &mut Freed<'_>,
     ) {
         let Packet {
             tap,
@@ -356,6 +455,7 @@ impl State {
             }
         }
         outbox.add(skb, outlet, place, out);
+        freed.add(chain);
     }
 
     /// A new packet comes by the revert ring of the tap at `place`.
@@ -376,22 +476,45 @@ impl State {
         }
     }
 
+    /// What its taps have detoured in all, and whether some of it is out.
+    fn out(&self) -> (u64, bool) {
+        self.ends()
+            .fold((0, false), |(detoured, outstanding), end| {
+                let of_tap = end.tap.detoured();
+                let all = u64::wrapping_add(detoured, of_tap);
+                (all, outstanding || of_tap != end.counts.ends.all())
+            })
+    }
+
     /// After a round: when to look again, or sleep. `None`: sleeping, the rings say so.
-    pub(crate) fn rest(&mut self, worked: bool, min: Duration, max: Duration) -> Option<Duration> {
-        let (mut outstanding, mut detoured) = (false, 0u64);
-        for end in self.taps.iter().flatten() {
-            let of_tap = end.tap.detoured();
-            outstanding |= of_tap != end.counts.ends.all();
-            detoured = detoured.wrapping_add(of_tap);
+    ///
+    /// Packets that flow ask for rounds themselves, as long as they find something given back; the timer is
+    /// for the last of them, so it may be slow while they flow.
+    pub(crate) fn rest(
+        &mut self,
+        worked: bool,
+        (min, max): (Duration, Duration),
+        attention: &Attention,
+    ) -> Option<Duration> {
+        let (mut detoured, mut outstanding) = self.out();
+        if detoured == self.detoured && !worked {
+            attention.turn(false);
+            SharedWord::full_barrier(); // H, matches G: who detours from here on asks for a round
+            (detoured, outstanding) = self.out();
         }
         let fresh = detoured != self.detoured;
         self.detoured = detoured;
-        if fresh {
-            // The program can hardly have answered yet, and the answer to a new packet comes soon.
+        if fresh || worked {
+            attention.turn(true);
             self.fruitless = 0;
+        }
+        if fresh && worked {
+            let slow = min.saturating_mul(FLOWING).min(max);
+            self.alpha = self.alpha.saturating_mul(2).min(slow);
+        } else if fresh {
+            // The program can hardly have answered yet, and the answer to a new packet comes soon.
             self.alpha = min;
         } else if worked {
-            self.fruitless = 0;
             self.alpha = self.alpha.checked_div(2).unwrap_or(min).max(min);
         } else {
             self.fruitless = self.fruitless.saturating_add(1);
@@ -401,12 +524,14 @@ impl State {
             self.set_asleep(false);
             return Some(self.alpha);
         }
+        attention.turn(false);
         if !self.asleep {
             self.set_asleep(true);
             SharedWord::full_barrier(); // E, matches F: a push from here on rings the doorbell
             if self.has_entries() {
                 self.set_asleep(false);
                 self.fruitless = 0;
+                attention.turn(true);
                 return Some(min);
             }
         }
@@ -419,7 +544,7 @@ impl State {
             .as_ref()
             .is_some_and(|s| s.consumer.is_ready(&s.dealloc.cells()));
         let ready = |end: &TapEnd| end.consumer.is_ready(&end.tap.revert.cells());
-        dealloc || self.taps.iter().flatten().any(ready)
+        dealloc || self.ends().any(ready)
     }
 
     /// Whether a round would find something to do.
@@ -439,7 +564,7 @@ impl State {
     /// Writes into every ring whether the server sleeps; also after a ring has joined.
     pub(crate) fn tell_asleep(&self) {
         let word = u32::from(self.asleep);
-        for end in self.taps.iter().flatten() {
+        for end in self.ends() {
             end.tap.detour.kernel_words().need_wakeup.store(word);
             end.tap.revert.kernel_words().need_wakeup.store(word);
         }

@@ -4,11 +4,11 @@
 //!
 //! A program publishes with a store, so nobody calls the kernel. What makes it look:
 //!
-//! - every detour asks for a round (packets that flow pay for their own return), and so does every
-//!   NetTap system call;
+//! - a detour asks for a round when it finds something given back (packets that flow pay for the return
+//!   of those before them), or when nobody would look soon; so does every NetTap system call;
 //! - while a packet of the session is out, a soft timer asks again, after α: α is the shortest after new
 //!   packets, and then halved by each round that found work and doubled by each that did not, between
-//!   the module's two bounds;
+//!   the module's two bounds. While packets flow it is for the last of them only, and slower;
 //! - when nothing is out and nothing came for a while, the server sleeps. It raises `need_wakeup` in
 //!   the session's rings, and the library rings the doorbell with its next push. Idle costs nothing.
 //!
@@ -39,6 +39,7 @@ use crate::haul::Haul;
 use crate::haul::TakenBack;
 use crate::outbox::Outbox;
 use crate::outbox::ROUND;
+use crate::round::Attention;
 use crate::round::Ring;
 use crate::round::State;
 use crate::stats::bump;
@@ -73,6 +74,8 @@ use crate::uapi::tap::TAPS_MAX;
 
 /// How often what is held is taken back while packets still queue up behind it.
 pub(crate) const SWEEPS: u32 = 64;
+/// A detour sees what its own tap's program has given back; after so many it asks for what others have.
+const OTHERS_EVERY: u64 = 16;
 /// How often a wait for free mbufs looks again, in microseconds: any session may give some back.
 const LOOK_AGAIN_US: u64 = 1000;
 
@@ -90,6 +93,8 @@ pub(crate) struct Serving {
     alpha_max: Duration,
     #[pin]
     pub(crate) state: SpinLock<State>,
+    /// Whether the server looks soon by itself: a detour need not ask for it.
+    attentive: Attention,
     calls: Counter,
     wakeups: Counter,
     /// Whoever pauses the server: one at a time.
@@ -105,16 +110,22 @@ impl HasServer for Serving {
 
 impl OnPoll for Serving {
     fn on_poll(&self, budget: usize) -> usize {
-        let mut outbox = Outbox::new();
         let mut state = self.state.lock();
+        // There is one round at a time.
+        let Some(mut outbox) = state.outbox.take() else {
+            drop(state);
+            self.server.complete(0);
+            return 0;
+        };
         let work = state.round(self.id, self.pid, budget.min(ROUND), &mut outbox);
         // A last step over padding may go beyond it.
         let work = work.min(budget);
-        let rest = state.rest(work > 0, self.alpha_min, self.alpha_max);
+        let rest = state.rest(work > 0, (self.alpha_min, self.alpha_max), &self.attentive);
         let overdue = state.watch();
         drop(state);
 
         self.deliver(&mut outbox);
+        self.state.lock().outbox = Some(outbox);
         // A round that found nothing wakes nobody: who polls asks for a round, and would poll again.
         if work > 0
             && self
@@ -169,6 +180,7 @@ impl Serving {
                 alpha_min: alpha.0,
                 alpha_max: alpha.1,
                 state <- new_spinlock!(state, "nettap_state"),
+                attentive: Attention::new(),
                 calls: Counter::new(),
                 wakeups: Counter::new(),
                 pausing <- new_mutex!((), "nettap_pausing"),
@@ -185,12 +197,16 @@ impl Serving {
         work(&mut state)
     }
 
-    /// Asks for a round and wakes who waits for packets: after a detour.
-    pub(crate) fn kick(&self) {
+    /// Wakes who waits for packets, and asks for a round if there is something to serve, as far as one
+    /// detour can tell, or if nobody would look soon: after a detour from the ring of `tap`.
+    pub(crate) fn kick(&self, tap: &Tap, number: u64) {
+        // Its full barrier is G, matches H: the packet is counted before attention is looked at.
         if self.sleepers.wake(POLLIN | POLLRDNORM) {
             self.wakeups.add(1);
         }
-        self.server.schedule();
+        if !self.attentive.get() || number % OTHERS_EVERY == 0 || tap.has_reverts() {
+            self.server.schedule();
+        }
     }
 
     /// Serves on behalf of a system call, and counts it.
@@ -225,7 +241,7 @@ impl Serving {
 
     /// Takes the tap at `place` out of the session. Sleeps.
     pub(crate) fn retire(&self, place: usize) -> Option<TapEnd> {
-        self.pause(|| self.with(|state| state.taps.get_mut(place)?.take()))
+        self.pause(|| self.with(|state| state.seat(place, None)))
     }
 
     /// Takes back all that the program holds of a tap that stays: it follows `on_exit`. Packets that come
@@ -316,16 +332,16 @@ impl Serving {
     /// `mbuf_pull(0)`: waits until a detour ring has a packet.
     pub(crate) fn wait_for_packet(&self, timeout: Option<Duration>) -> Result {
         self.look();
-        if self.with(|state| state.taps.iter().flatten().next().is_none()) {
+        if self.with(|state| state.ends().next().is_none()) {
             return Err(ENODEV);
         }
         let woken = self.sleepers.wait(timeout, || {
             self.with(|state| {
-                let mut open = state.taps.iter().flatten().peekable();
+                let mut open = state.ends().peekable();
                 open.peek().is_none() || open.any(|end| end.tap.is_ready())
             })
         });
-        if woken == Woken::Ready && self.with(|s| s.taps.iter().flatten().next().is_none()) {
+        if woken == Woken::Ready && self.with(|s| s.ends().next().is_none()) {
             return Err(ENODEV);
         }
         outcome(woken)
@@ -419,7 +435,7 @@ impl Serving {
         self.look();
         self.with(|state| match tap {
             None => {
-                let ready = state.taps.iter().flatten().any(|end| end.tap.is_ready());
+                let ready = state.ends().any(|end| end.tap.is_ready());
                 if ready {
                     POLLIN | POLLRDNORM
                 } else {

@@ -365,9 +365,8 @@ impl Session {
         tap.tell(EventKind::TapOpen, |_| ());
         // First the way back, then the way up: no packet comes before it can return.
         self.serving.with(|state| {
-            if let Some(free) = state.taps.get_mut(place) {
-                *free = Some(TapEnd::new(Arc::clone(&tap), Arc::clone(&device)));
-            }
+            let end = TapEnd::new(Arc::clone(&tap), Arc::clone(&device));
+            drop(state.seat(place, Some(end)));
             state.tell_asleep();
         });
         let attached = intake.join(Arc::clone(&inlet), &rtnl).and_then(|()| {

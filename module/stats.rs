@@ -3,8 +3,8 @@
 //! Counters, a name per cause. What is exported is in `uapi/src/ioctl.rs`; who counts what under
 //! which lock is here.
 
-use kernel::sync::atomic::Atomic;
-use kernel::sync::atomic::Relaxed;
+use crate::sys::atomic::Atomic;
+use crate::sys::atomic::Relaxed;
 
 use crate::uapi::stats::Refused;
 use crate::uapi::stats::TapStats;

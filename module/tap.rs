@@ -8,10 +8,10 @@
 //! cell is booked and not while the packet is copied. The way back is under the lock of the session
 //! (`serve`). Order: session, then tap.
 
+use crate::sys::atomic::Atomic;
+use crate::sys::atomic::Relaxed;
 use kernel::new_spinlock;
 use kernel::prelude::*;
-use kernel::sync::atomic::Atomic;
-use kernel::sync::atomic::Relaxed;
 use kernel::sync::Arc;
 use kernel::sync::SpinLock;
 
@@ -122,6 +122,8 @@ pub(crate) struct Tap {
     gate: Atomic<u32>,
     /// Whether the program has shown life since it stalled.
     life: Atomic<bool>,
+    /// Packets that were detoured: the way up's count, for those who look without its lock.
+    begun_packets: Atomic<u64>,
     /// Bytes of packets that were detoured, for them too; kept by the way up.
     begun_bytes: Atomic<u64>,
     /// Bytes of packets that have ended: the other half of `max_bytes`, kept by the way back.
@@ -169,6 +171,7 @@ impl Tap {
             ),
             gate: Atomic::new(Gate::Waiting as u32),
             life: Atomic::new(false),
+            begun_packets: Atomic::new(0),
             begun_bytes: Atomic::new(0),
             ended_bytes: Atomic::new(0),
             passed: MissCounts::new(),
@@ -237,6 +240,7 @@ impl Tap {
         let number = up.next_number;
         up.next_number = number.wrapping_add(1);
         bump(&mut up.counts.detoured, 1);
+        self.begun_packets.store(up.counts.detoured, Relaxed);
         bump(&mut up.counts.bytes, u64::from(wire));
         bump(&mut up.counts.gso, u64::from(gso));
         self.begin(truesize);
@@ -268,6 +272,7 @@ impl Tap {
         let mut up = self.up.lock();
         let counts = &mut up.counts;
         counts.detoured = counts.detoured.wrapping_sub(1);
+        self.begun_packets.store(counts.detoured, Relaxed);
         counts.bytes = counts.bytes.wrapping_sub(u64::from(wire));
         counts.gso = counts.gso.wrapping_sub(u64::from(gso));
         self.begin(0u64.wrapping_sub(u64::from(truesize)));
@@ -296,6 +301,7 @@ impl Tap {
 
     /// Whether packets may come in now, as far as one can say without the lock. A tap that stalled and
     /// whose program has caught up opens again. Bottom halves are off.
+    #[inline]
     pub(crate) fn takes(&self) -> bool {
         let gate = self.gate.load(Relaxed);
         gate == Gate::Open as u32 || (gate == Gate::Stalled as u32 && self.recover())
@@ -388,9 +394,15 @@ impl Tap {
         self.detour.program_position().store(up.producer.head());
     }
 
-    /// Packets detoured so far. Bottom halves are off.
+    /// Packets detoured so far, as far as one can say without the lock.
     pub(crate) fn detoured(&self) -> u64 {
-        self.up.lock().counts.detoured
+        self.begun_packets.load(Relaxed)
+    }
+
+    /// Whether the program has given something back by this tap's ring that no round has taken yet, as far
+    /// as the positions tell.
+    pub(crate) fn has_reverts(&self) -> bool {
+        self.revert.program_position().load() != self.revert.kernel_words().position.load()
     }
 
     /// Whether the detour ring has something for a consumer.

@@ -8,7 +8,7 @@
 //!
 //! Context: ingress hooks run in softirq or with bottom halves off. Egress hooks usually too, but a
 //! packet socket with `PACKET_QDISC_BYPASS` calls them in process context with bottom halves on
-//! (`packet_xmit()`, net/packet/af_packet.c), so the trampoline turns them off itself.
+//! (`packet_xmit()`, net/packet/af_packet.c), so the trampoline of that way turns them off itself.
 
 use core::ptr::NonNull;
 
@@ -62,7 +62,7 @@ unsafe extern "C" fn trampoline<T: OnPacket, const RECEIVED: bool>(
     skb: *mut bindings::sk_buff,
     _state: *const ffi::nf_hook_state,
 ) -> c_uint {
-    let _bh = BottomHalvesOff::new();
+    let _bh = (!RECEIVED).then(BottomHalvesOff::new);
     // SAFETY: `owner` is the pointer of the Arc that the Hook holds until after a grace period
     // from its unregistration, and hooks run inside RCU read sections.
     let owner = unsafe { &*owner.cast::<T>() };

@@ -25,6 +25,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod atomic;
 pub(crate) mod chardev;
 pub(crate) mod filter;
 pub(crate) mod hook;

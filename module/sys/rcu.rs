@@ -3,12 +3,13 @@
 //! A value that many read without a lock and few replace as a whole: RCU over a pointer.
 
 use core::ptr::null_mut;
+use core::sync::atomic::AtomicPtr;
 
 use kernel::alloc::KBox;
-use kernel::sync::atomic::Acquire;
-use kernel::sync::atomic::Atomic;
-use kernel::sync::atomic::Full;
 use kernel::sync::rcu::Guard;
+
+use super::atomic::Acquire;
+use super::atomic::Full;
 
 use super::netdev::synchronize;
 
@@ -18,7 +19,7 @@ use super::netdev::synchronize;
 ///
 /// The pointer is null or comes from a `KBox` that this value owns. A box that is taken out is dropped
 /// only after a grace period.
-pub(crate) struct Published<T: Send + Sync>(Atomic<*mut T>);
+pub(crate) struct Published<T: Send + Sync>(AtomicPtr<T>);
 
 // SAFETY: It owns a `T` and lends shared references of it.
 unsafe impl<T: Send + Sync> Send for Published<T> {}
@@ -28,7 +29,7 @@ unsafe impl<T: Send + Sync> Sync for Published<T> {}
 impl<T: Send + Sync> Published<T> {
     /// Nothing yet.
     pub(crate) const fn new() -> Self {
-        Self(Atomic::new(null_mut()))
+        Self(AtomicPtr::new(null_mut()))
     }
 
     /// What is published now, for as long as the reader's section lasts.
@@ -43,7 +44,7 @@ impl<T: Send + Sync> Published<T> {
     /// waits for a grace period: sleeps.
     pub(crate) fn replace(&self, new: Option<KBox<T>>) -> Retired<T> {
         let new = new.map_or(null_mut(), KBox::into_raw);
-        let old = self.0.xchg(new, Full);
+        let old = self.0.swap(new, Full);
         if old.is_null() {
             return Retired(None);
         }

@@ -26,28 +26,44 @@ struct nettap_hook;
 
 /* ---- packets ---- */
 
-/* What the mbuf header tells of a packet; see uapi/src/mbuf.rs for the meaning. */
+/* What decides over a packet's detour. */
 struct nettap_packet {
-	u64 timestamp;
 	u32 wire_len;
 	u32 mac_len;
 	u32 truesize;
+	u8 is_gso;
+	u8 unreadable;
+	u16 pad;
+};
+
+/* MBUF_VLAN of uapi/src/mbuf.rs. */
+#define NETTAP_C_MBUF_VLAN 1
+
+/* The mbuf header of uapi/src/mbuf.rs, field by field; skb.rs compares the two. */
+struct nettap_header {
+	u64 timestamp;
+	u32 holder;
+	u32 next;
+	u32 packet_len;
+	u32 wire_len;
+	u32 ifindex;
 	u32 hash;
 	u32 mark;
 	u32 priority;
+	u16 offset;
+	u16 len;
 	u16 vlan_tci;
 	u16 vlan_proto;
 	u16 csum_start;
 	u16 csum_offset;
 	u16 gso_size;
 	u16 gso_hdr_len;
-	u16 queue;
 	u8 gso_type;
 	u8 csum;
-	u8 vlan_present;
-	u8 is_gso;
-	u8 unreadable;
-	u8 pad;
+	u8 direction;
+	u8 flags;
+	u16 queue;
+	u16 reserved;
 };
 
 /* The part of a header that a changed or new packet brings back. */
@@ -66,7 +82,9 @@ struct nettap_offload {
 	u8 pad;
 };
 
-void nettap_skb_describe(struct sk_buff *skb, bool received, struct nettap_packet *out);
+void nettap_skb_describe(const struct sk_buff *skb, bool received, struct nettap_packet *out);
+void nettap_skb_show(const struct sk_buff *skb, u32 mac_len, const struct nettap_header *mbuf,
+		     struct nettap_header *to);
 bool nettap_skb_is_gso(const struct sk_buff *skb);
 u32 nettap_skb_flow_hash(struct sk_buff *skb);
 struct sk_buff *nettap_skb_keep(struct sk_buff *skb);

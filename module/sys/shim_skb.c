@@ -39,37 +39,63 @@ static u8 csum_of(const struct sk_buff *skb)
 	}
 }
 
-void nettap_skb_describe(struct sk_buff *skb, bool received, struct nettap_packet *out)
+void nettap_skb_describe(const struct sk_buff *skb, bool received, struct nettap_packet *out)
 {
-	const u32 mac_len = mac_len_of(skb, received);
+	out->mac_len = mac_len_of(skb, received);
+	out->wire_len = skb->len + out->mac_len;
+	out->truesize = skb->truesize;
+	out->is_gso = skb_is_gso(skb);
+	out->unreadable = !skb_frags_readable(skb);
+}
+
+static void show_offload(const struct sk_buff *skb, u32 mac_len, struct nettap_header *to)
+{
 	struct virtio_net_hdr hdr;
 
 	/* A kind of super-packet that virtio has no name for is shown as an ordinary packet. */
 	if (virtio_net_hdr_from_skb(skb, &hdr, true, true, mac_len))
-		hdr.gso_type = VIRTIO_NET_HDR_GSO_NONE;
+		return;
+	to->gso_type = hdr.gso_type;
+	to->gso_size = le16_to_cpu((__force __le16)hdr.gso_size);
+	to->gso_hdr_len = le16_to_cpu((__force __le16)hdr.hdr_len);
+}
 
-	out->timestamp = ktime_to_ns(skb->tstamp_type == SKB_CLOCK_REALTIME ? skb->tstamp : 0);
-	if (!out->timestamp)
-		out->timestamp = ktime_get_real_ns();
-	out->wire_len = skb->len + mac_len;
-	out->mac_len = mac_len;
-	out->truesize = skb->truesize;
-	out->hash = skb_get_hash_raw(skb);
-	out->mark = skb->mark;
-	out->priority = skb->priority;
-	out->vlan_present = skb_vlan_tag_present(skb);
-	out->vlan_tci = out->vlan_present ? skb_vlan_tag_get(skb) : 0;
-	out->vlan_proto = out->vlan_present ? ntohs(skb->vlan_proto) : 0;
-	out->csum = csum_of(skb);
-	out->csum_start = out->csum == 1 ? mac_len + skb_checksum_start_offset(skb) : 0;
-	out->csum_offset = out->csum == 1 ? skb->csum_offset : 0;
-	out->gso_type = hdr.gso_type;
-	out->gso_size = le16_to_cpu((__force __le16)hdr.gso_size);
-	out->gso_hdr_len = le16_to_cpu((__force __le16)hdr.hdr_len);
-	out->queue = skb_rx_queue_recorded(skb) ? skb_get_rx_queue(skb) : 0;
-	out->is_gso = skb_is_gso(skb);
-	out->unreadable = !skb_frags_readable(skb);
-	out->pad = 0;
+/*
+ * Writes an mbuf's header where a program sees it: what `mbuf` says of the mbuf, and what the kernel
+ * knows of the packet. Nothing is read back.
+ */
+void nettap_skb_show(const struct sk_buff *skb, u32 mac_len, const struct nettap_header *mbuf,
+		     struct nettap_header *to)
+{
+	const bool tagged = skb_vlan_tag_present(skb);
+	const u8 csum = csum_of(skb);
+	u64 timestamp = skb->tstamp_type == SKB_CLOCK_REALTIME ? ktime_to_ns(skb->tstamp) : 0;
+
+	to->timestamp = timestamp ?: ktime_get_real_ns();
+	to->holder = mbuf->holder;
+	to->next = mbuf->next;
+	to->packet_len = mbuf->packet_len;
+	to->wire_len = skb->len + mac_len;
+	to->ifindex = mbuf->ifindex;
+	to->hash = skb_get_hash_raw(skb);
+	to->mark = skb->mark;
+	to->priority = skb->priority;
+	to->offset = mbuf->offset;
+	to->len = mbuf->len;
+	to->vlan_tci = tagged ? skb_vlan_tag_get(skb) : 0;
+	to->vlan_proto = tagged ? ntohs(skb->vlan_proto) : 0;
+	to->csum_start = csum == 1 ? mac_len + skb_checksum_start_offset(skb) : 0;
+	to->csum_offset = csum == 1 ? skb->csum_offset : 0;
+	to->gso_size = 0;
+	to->gso_hdr_len = 0;
+	to->gso_type = VIRTIO_NET_HDR_GSO_NONE;
+	to->csum = csum;
+	to->direction = mbuf->direction;
+	to->flags = mbuf->flags | (tagged ? NETTAP_C_MBUF_VLAN : 0);
+	to->queue = skb_rx_queue_recorded(skb) ? skb_get_rx_queue(skb) : 0;
+	to->reserved = 0;
+	if (skb_is_gso(skb))
+		show_offload(skb, mac_len, to);
 }
 
 bool nettap_skb_is_gso(const struct sk_buff *skb)
@@ -210,6 +236,12 @@ void nettap_skb_sort(struct sk_buff **list)
 
 int nettap_skb_copy_out(const struct sk_buff *skb, int offset, void *to, int len)
 {
+	/* Nearly always it is all in one piece. */
+	if (offset >= 0 ? offset + len <= skb_headlen(skb) :
+			  skb->data + offset >= skb->head && len + offset <= (int)skb_headlen(skb)) {
+		memcpy(to, skb->data + offset, len);
+		return 0;
+	}
 	return skb_copy_bits(skb, offset, to, len);
 }
 

@@ -7,8 +7,12 @@
 //! position is called its *stand*, and [`Way`] says which it is. Offsets here always count from the
 //! first byte of the frame.
 
+use core::mem::offset_of;
 use core::ptr::NonNull;
 
+use super::atomic::Atomic;
+use super::atomic::Full;
+use super::atomic::Relaxed;
 use kernel::bindings;
 use kernel::prelude::*;
 
@@ -57,38 +61,21 @@ impl Description {
     pub(crate) fn is_unreadable(&self) -> bool {
         self.0.unreadable != 0
     }
+}
 
-    /// The header of an mbuf for it, but for the fields that are about the mbuf.
-    pub(crate) fn header(&self, way: Way) -> Header {
-        let p = &self.0;
-        Header {
-            timestamp: p.timestamp,
-            wire_len: p.wire_len,
-            hash: p.hash,
-            mark: p.mark,
-            priority: p.priority,
-            vlan_tci: p.vlan_tci,
-            vlan_proto: p.vlan_proto,
-            csum: p.csum,
-            csum_start: p.csum_start,
-            csum_offset: p.csum_offset,
-            gso_type: p.gso_type,
-            gso_size: p.gso_size,
-            gso_hdr_len: p.gso_hdr_len,
-            queue: p.queue,
-            direction: match way {
-                Way::Received => mbuf::DIR_RECEIVED,
-                Way::Sent => mbuf::DIR_SENT,
-            },
-            flags: if p.vlan_present != 0 {
-                mbuf::MBUF_VLAN
-            } else {
-                0
-            },
-            next: mbuf::NO_MBUF,
-            ..Header::default()
-        }
-    }
+/// The header as C fills it has the layout that programs see.
+macro_rules! same_fields {
+    ($($field:ident)*) => {
+        const _: () = {
+            assert!(size_of::<Header>() == size_of::<ffi::nettap_header>());
+            assert!(mbuf::MBUF_VLAN as u32 == ffi::NETTAP_C_MBUF_VLAN);
+            $(assert!(offset_of!(Header, $field) == offset_of!(ffi::nettap_header, $field));)*
+        };
+    };
+}
+same_fields! {
+    timestamp holder next packet_len wire_len ifindex hash mark priority offset len vlan_tci vlan_proto
+    csum_start csum_offset gso_size gso_hdr_len gso_type csum direction flags queue reserved
 }
 
 /// The offload state that a changed or new packet's header brings back, its values checked.
@@ -159,9 +146,28 @@ impl Skb {
     /// What the kernel knows of it.
     pub(crate) fn describe(&self, way: Way) -> Description {
         let mut out = ffi::nettap_packet::default();
-        // SAFETY: Valid by the type invariant and at its stand; `out` is written whole.
+        // SAFETY: Valid by the type invariant and at its stand; `out` is written.
         unsafe { ffi::nettap_skb_describe(self.as_ptr(), way == Way::Received, &mut out) };
         Description(out)
+    }
+
+    /// Writes the header of an mbuf at `to`: what `mbuf` says of the mbuf, and what the kernel knows of
+    /// the packet.
+    pub(crate) fn show(
+        &self,
+        seen: &Description,
+        mbuf: &Header,
+        pages: &SharedPages,
+        to: usize,
+    ) -> Result {
+        let window = pages.window(to, size_of::<Header>()).ok_or(EFAULT)?;
+        let mbuf = core::ptr::from_ref(mbuf).cast();
+        // SAFETY: Valid by the type invariant; `mbuf` has the layout that C gives it, as checked above, and
+        // so has the window, which is as long and, as all mbufs are, aligned for it.
+        unsafe {
+            ffi::nettap_skb_show(self.as_ptr(), seen.mac_len(), mbuf, window.as_ptr().cast());
+        }
+        Ok(())
     }
 
     /// A hash of the packet's flow, the same for both of its directions.
@@ -427,41 +433,56 @@ impl Drop for Sorted {
     }
 }
 
-/// A place in a table that holds a packet or none: the packet's address, put and taken atomically.
-pub(crate) struct SkbSlot(kernel::sync::atomic::Atomic<usize>);
+/// A place in a table that holds a packet or none: the packet's address, taken atomically. In the bits
+/// that an address has to spare, since packets are aligned to words, is which use of the place it is.
+pub(crate) struct SkbSlot(Atomic<usize>);
+
+/// The spare bits.
+const USE: usize = core::mem::align_of::<u64>() - 1;
 
 impl SkbSlot {
     /// An empty place.
     pub(crate) const fn new() -> Self {
-        Self(kernel::sync::atomic::Atomic::new(0))
+        Self(Atomic::new(0))
     }
 
-    /// Puts a packet; the place must be empty, else what was there is freed.
-    pub(crate) fn put(&self, skb: Skb) {
-        let before = self.0.xchg(skb.into_token(), kernel::sync::atomic::Full);
-        // SAFETY: The place holds tokens only, and this one has just been taken out of it.
-        drop(unsafe { Skb::from_token(before) });
+    /// Puts a packet. The place is empty and the caller's alone: what was in it would never be freed.
+    pub(crate) fn put(&self, skb: Skb, generation: u16) {
+        let token = skb.into_token() | (usize::from(generation) & USE);
+        self.0.store(token, Relaxed);
     }
 
     /// If the packet's sender has closed its socket, the packet no longer counts there. Nobody else may
     /// take or put meanwhile.
     pub(crate) fn leave_closed(&self) {
-        if let Some(mut skb) = self.take() {
+        let token = self.0.load(Relaxed);
+        if let Some(mut skb) = self.take_token(token) {
             skb.leave_closed();
-            self.put(skb);
+            self.put(skb, (token & USE) as u16);
         }
     }
 
-    /// Takes the packet.
-    pub(crate) fn take(&self) -> Option<Skb> {
-        let token = self.0.xchg(0, kernel::sync::atomic::Full);
-        // SAFETY: The place holds tokens only, and this one has just been taken out of it.
-        unsafe { Skb::from_token(token) }
+    /// Takes the packet of this use of the place, as far as one can tell. Of two who try, one gets it.
+    pub(crate) fn take(&self, generation: u16) -> Option<Skb> {
+        let token = self.0.load(Relaxed);
+        if token & USE != usize::from(generation) & USE {
+            return None;
+        }
+        self.take_token(token)
+    }
+
+    fn take_token(&self, token: usize) -> Option<Skb> {
+        if token == 0 {
+            return None;
+        }
+        self.0.cmpxchg(token, 0, Full).ok()?;
+        // SAFETY: The place holds tokens only, and this one has just been taken out of it by us.
+        unsafe { Skb::from_token(token & !USE) }
     }
 }
 
 impl Drop for SkbSlot {
     fn drop(&mut self) {
-        drop(self.take());
+        drop(self.take_token(self.0.load(Relaxed)));
     }
 }

@@ -2,11 +2,11 @@
 
 //! The ring's words over the kernel's atomics, and copies to and from memory that a program shares.
 
-use kernel::sync::atomic::Acquire;
-use kernel::sync::atomic::Atomic;
-use kernel::sync::atomic::Full;
-use kernel::sync::atomic::Relaxed;
-use kernel::sync::atomic::Release;
+use super::atomic::Acquire;
+use super::atomic::Atomic;
+use super::atomic::Full;
+use super::atomic::Relaxed;
+use super::atomic::Release;
 
 use crate::uapi::ring::Word;
 
