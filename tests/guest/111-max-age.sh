@@ -43,8 +43,7 @@ finish recv
 pings client 10.1.0.1 5
 kill -INT "${PIDS[pings]}"
 finish pings
-# The last may be under way.
-sed -n 's/.*icmp_seq=\([0-9]*\) .*/\1/p' "$WORK/pings.log" | sort -n | awk '$1 != NR { exit 1 }' || fail "pings were lost"
+answered pings || fail "pings were lost"
 ! said pings DUP || fail "pings were answered twice"
 silence=$(sed -n 's/^\[\([0-9.]*\)\] .*/\1/p' "$WORK/pings.log" |
 	awk 'last && $1 - last > most { most = $1 - last } { last = $1 } END { printf "%d", most * 1000 }')

@@ -289,6 +289,9 @@ got() { jq -R "fromjson? | select(type == \"object\") | .$2" <"$WORK/$1.log" | t
 # pings NAMESPACE ADDRESS [COUNT]: all are answered.
 pings() { ns "$1" ping -q -n -c "${3:-5}" -i 0.02 -W 2 "$2" >"$WORK/ping.log" || fail "ping $2: $(tail -n 3 "$WORK/ping.log")"; }
 
+# answered NAME: of the pings in its log all up to the last that was answered; behind it some may have been under way.
+answered() { sed -n 's/.*icmp_seq=\([0-9]*\) .*/\1/p' "$WORK/$1.log" | sort -nu | awk '$1 != NR { exit 1 }'; }
+
 # lost NAMESPACE ADDRESS: no ping is answered.
 lost() { ! ns "$1" ping -q -n -c 2 -i 0.05 -W 0.5 "$2" >"$WORK/ping.log" 2>&1 || fail "$2 answers a ping from $1"; }
 
