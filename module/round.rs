@@ -41,6 +41,7 @@ use crate::uapi::ring::REVERT_FLAGS;
 use crate::uapi::stats::Refused;
 use crate::uapi::stats::SessionStats;
 use crate::uapi::tap::TAPS_MAX;
+use crate::watch::Pulse;
 
 /// Timed rounds without work, nothing being out, before the server sleeps.
 const PATIENCE: u32 = 16;
@@ -79,6 +80,7 @@ pub(crate) struct State {
     asleep: bool,
     fruitless: u32,
     alpha: Duration,
+    pulse: Pulse,
     /// For the rounds of the server, whose stack it would be much on.
     pub(crate) outbox: Option<KBox<Outbox>>,
 }
@@ -122,6 +124,7 @@ impl State {
             asleep: true,
             fruitless: PATIENCE,
             alpha,
+            pulse: Pulse::new(),
             outbox: Some(KBox::new(Outbox::new(), GFP_KERNEL)?),
         })
     }
@@ -214,14 +217,33 @@ impl State {
         self.tended = if next < region.peak() { next } else { 0 };
     }
 
-    /// Whether a tap's program has held a packet for longer than it may; which ones says their watch.
-    pub(crate) fn watch(&mut self) -> bool {
-        let places = self.taps.get_mut(..self.places);
-        let ends = places.unwrap_or_default().iter_mut().flatten();
-        ends.fold(false, |any, end| {
-            let outstanding = end.is_outstanding();
-            end.watch.look(&end.tap, outstanding) || any
-        })
+    /// Whether a tap's program has held a packet for longer than it may; which ones says their watch. The
+    /// session has made so many calls.
+    pub(crate) fn watch(&mut self, calls: u64) -> bool {
+        let places = self.taps.get_mut(..self.places).unwrap_or_default();
+        let (mut watched, mut any, mut moved) = (false, false, calls);
+        for end in places.iter_mut().flatten() {
+            watched |= end.tap.policies.max_age().is_some();
+            any |= end.watch.look(&end.tap, end.is_outstanding());
+            moved = moved.wrapping_add(end.tap.moved_by_program());
+        }
+        if !watched {
+            return false;
+        }
+        if let Some(supply) = &self.supply {
+            moved = moved.wrapping_add(supply.moved_by_program());
+        }
+        if self.pulse.feel(moved) {
+            places.iter().flatten().for_each(|end| end.tap.shows_life());
+        } else if any {
+            let silence = self.pulse.silence().saturating_mul(2);
+            for end in places.iter_mut().flatten() {
+                if end.tap.policies.max_age().is_some_and(|age| silence >= age) {
+                    end.watch.give_up();
+                }
+            }
+        }
+        any
     }
 
     /// Whether a holder is this session: itself, or one of its taps.

@@ -121,7 +121,7 @@ impl OnPoll for Serving {
         // A last step over padding may go beyond it.
         let work = work.min(budget);
         let rest = state.rest(work > 0, (self.alpha_min, self.alpha_max), &self.attentive);
-        let overdue = state.watch();
+        let overdue = state.watch(self.calls.get());
         drop(state);
 
         self.deliver(&mut outbox);

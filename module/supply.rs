@@ -14,6 +14,7 @@ use crate::uapi::mbuf::DATA_OFFSET;
 use crate::uapi::mbuf::NO_MBUF;
 use crate::uapi::ring::PrivateConsumer;
 use crate::uapi::ring::PrivateProducer;
+use crate::uapi::ring::Word;
 
 /// Mbufs that one refill puts into the alloc ring at most.
 const REFILL: u32 = 64;
@@ -74,6 +75,12 @@ impl Supply {
     pub(crate) fn supplied(&mut self) -> u32 {
         let size = self.alloc.size();
         size.wrapping_sub(self.producer.room(size, self.alloc.program_position()))
+    }
+
+    /// What the program has moved in its rings, added up: it changes when one of them does.
+    pub(crate) fn moved_by_program(&self) -> u64 {
+        let position = |ring: &RingPages| u64::from(ring.program_position().load());
+        position(&self.alloc).wrapping_add(position(&self.dealloc))
     }
 
     /// Fills up to the floor, a part at a time; how many it was.

@@ -405,6 +405,12 @@ impl Tap {
         self.revert.program_position().load() != self.revert.kernel_words().position.load()
     }
 
+    /// What the program has moved in the tap's rings, added up: it changes when one of them does.
+    pub(crate) fn moved_by_program(&self) -> u64 {
+        let position = |ring: &RingPages| u64::from(ring.program_position().load());
+        position(&self.detour).wrapping_add(position(&self.revert))
+    }
+
     /// Whether the detour ring has something for a consumer.
     pub(crate) fn is_ready(&self) -> bool {
         let position = self.detour.program_position().load();

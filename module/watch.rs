@@ -6,6 +6,11 @@
 //! account, so it is done seldom: whatever is held now, nothing of it can be too old before the oldest
 //! is, and nothing that comes later before that. The server asks at each of its rounds, which come
 //! every α while packets are out.
+//!
+//! A program that is stopped or deadlocked is so for all its taps, and a packet that one of them let go may
+//! come by the next, the answer to it by a third: waiting at each would add up. So when a packet is overdue
+//! and the program has moved nothing at all for the half of `max_age` (it may have stopped in the middle of
+//! something), it is taken for dead, and its other taps let go at once ([`Pulse`]).
 
 use crate::sys::task::now;
 use crate::tap::Tap;
@@ -48,8 +53,43 @@ impl Watch {
         core::mem::replace(&mut self.overdue, false)
     }
 
+    /// The program is taken for dead: its tap lets go too.
+    pub(crate) fn give_up(&mut self) {
+        self.overdue = true;
+    }
+
     /// `max_age` has changed.
     pub(crate) fn look_soon(&mut self) {
         self.look_at = 0;
+    }
+}
+
+/// When a session's program last moved something in any of its rings, or called. Under its lock.
+pub(crate) struct Pulse {
+    /// All that it moves, added up.
+    felt: u64,
+    /// The tick at which that was new.
+    since: u64,
+}
+
+impl Pulse {
+    /// Of a program that has done nothing yet.
+    pub(crate) const fn new() -> Self {
+        Self { felt: 0, since: 0 }
+    }
+
+    /// Looks; whether something has moved since the last look.
+    pub(crate) fn feel(&mut self, moved: u64) -> bool {
+        let beats = moved != self.felt;
+        if beats {
+            self.felt = moved;
+            self.since = now();
+        }
+        beats
+    }
+
+    /// Ticks since it moved something, as far as anybody has looked: rounds do while packets are out.
+    pub(crate) fn silence(&self) -> u64 {
+        now().saturating_sub(self.since)
     }
 }
