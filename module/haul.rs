@@ -17,7 +17,7 @@ use crate::stats::bump;
 use crate::stats::End;
 use crate::sys::hook::Way;
 use crate::sys::skb::Skb;
-use crate::sys::skb::Sorted;
+use crate::sys::queue::Sorted;
 use crate::sys::task::BottomHalvesOff;
 use crate::tap::Tap;
 use crate::uapi::event::Event;

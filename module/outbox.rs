@@ -5,32 +5,33 @@
 
 use crate::flows::Out;
 use crate::revert::Outlet;
+use crate::sys::queue::Queue;
 use crate::sys::skb::Skb;
 
 /// Most packets of one round: NAPI's weight.
 pub(crate) const ROUND: usize = 64;
 
-/// A packet on its way out of a round, the place of its tap, and its flow, which has it out until it has
-/// been delivered.
-struct Delivery {
-    skb: Skb,
-    outlet: Outlet,
-    place: usize,
-    out: Option<Out>,
-}
-
 /// The packets of one round.
 pub(crate) struct Outbox {
-    deliveries: [Option<Delivery>; ROUND],
     used: usize,
+    input: Queue,
+    output: Queue,
+    dropped: Queue,
+    /// Flows that have packets out until these have been delivered.
+    outs: [Option<Out>; ROUND],
+    flows: usize,
 }
 
 impl Outbox {
     /// Empty.
     pub(crate) fn new() -> Self {
         Self {
-            deliveries: [const { None }; ROUND],
             used: 0,
+            input: Queue::new(),
+            output: Queue::new(),
+            dropped: Queue::new(),
+            outs: [const { None }; ROUND],
+            flows: 0,
         }
     }
 
@@ -39,32 +40,39 @@ impl Outbox {
         ROUND.saturating_sub(self.used)
     }
 
-    /// Adds a packet; what finds no room is freed, so the caller asks first.
-    pub(crate) fn add(&mut self, skb: Skb, outlet: Outlet, place: usize, out: Option<Out>) {
-        if let Some(free) = self.deliveries.get_mut(self.used) {
-            *free = Some(Delivery {
-                skb,
-                outlet,
-                place,
-                out,
-            });
-            self.used = self.used.wrapping_add(1);
+    /// Adds a packet and the place of its tap. The caller has asked whether there is room.
+    #[inline]
+    pub(crate) fn add(&mut self, skb: Skb, outlet: Outlet, place: usize) {
+        self.used = self.used.wrapping_add(1);
+        let queue = match outlet {
+            Outlet::Input => &mut self.input,
+            Outlet::Output => &mut self.output,
+            Outlet::Drop => &mut self.dropped,
+        };
+        queue.push(skb, place as u32);
+    }
+
+    /// Remembers the flow that a packet is of, until it has been delivered.
+    pub(crate) fn remember(&mut self, out: Option<Out>) {
+        if out.is_none() {
+            return;
+        }
+        if let Some(free) = self.outs.get_mut(self.flows) {
+            *free = out;
+            self.flows = self.flows.wrapping_add(1);
         }
     }
 
-    /// Delivers everything, in order; calls `lost` with the tap's place for what was not taken.
-    pub(crate) fn deliver(&mut self, mut lost: impl FnMut(usize)) {
+    /// Delivers everything, each kind in order; calls `lost` with the tap's place for what was not taken.
+    /// `budget` is what a round of the server has, or nothing outside of one.
+    pub(crate) fn deliver(&mut self, budget: usize, mut lost: impl FnMut(usize)) {
         self.used = 0;
-        for delivery in self.deliveries.iter_mut().map_while(Option::take) {
-            let taken = match delivery.outlet {
-                Outlet::Input => delivery.skb.deliver_input(),
-                Outlet::Output => delivery.skb.deliver_output(),
-                Outlet::Drop => true,
-            };
-            drop(delivery.out);
-            if !taken {
-                lost(delivery.place);
-            }
+        self.output.leave(|place| lost(place as usize));
+        self.input.enter(|place| lost(place as usize));
+        self.dropped.free(budget);
+        if self.flows > 0 {
+            self.flows = 0;
+            self.outs.iter_mut().for_each(|out| drop(out.take()));
         }
     }
 }

@@ -318,7 +318,8 @@ impl State {
                         end.ended(packet.truesize, End::DroppedByProgram);
                         out = end.tap.out_of_flow(packet.flow);
                     }
-                    outbox.add(packet.skb, Outlet::Drop, place, out);
+                    outbox.add(packet.skb, Outlet::Drop, place);
+                    outbox.remember(out);
                     freed.add(packet.chain);
                 }
                 Err(refusal) => count_refusal(&mut self.refused, refusal),
@@ -366,8 +367,8 @@ impl State {
                 if let Ok(Claim::Packet(packet)) = tap.region.claim(entry, |holder| holder == own) {
                     bump(&mut packets, 1);
                     bump(&mut truesize, u64::from(packet.truesize));
-                    let out = tap.out_of_flow(packet.flow);
-                    outbox.add(packet.skb, outlet, place, out);
+                    outbox.add(packet.skb, outlet, place);
+                    outbox.remember(tap.out_of_flow(packet.flow));
                     freed.add(packet.chain);
                     continue;
                 }
@@ -476,7 +477,8 @@ impl State {
                 bump(&mut toward.counts.crossed_in, 1);
             }
         }
-        outbox.add(skb, outlet, place, out);
+        outbox.add(skb, outlet, place);
+        outbox.remember(out);
         freed.add(chain);
     }
 
@@ -489,7 +491,7 @@ impl State {
         match revert::make_new(&to.region, chain, id, outlet, &end.device) {
             Ok(skb) => {
                 bump(&mut end.counts.injected, 1);
-                outbox.add(skb, outlet, place, None);
+                outbox.add(skb, outlet, place);
             }
             Err(flaw) => {
                 bump(&mut end.counts.injected_refused, 1);

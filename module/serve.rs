@@ -124,7 +124,7 @@ impl OnPoll for Serving {
         let overdue = state.watch(self.calls.get());
         drop(state);
 
-        self.deliver(&mut outbox);
+        self.deliver(&mut outbox, budget);
         self.state.lock().outbox = Some(outbox);
         // A round that found nothing wakes nobody: who polls asks for a round, and would poll again.
         if work > 0
@@ -302,7 +302,7 @@ impl Serving {
                 let mut state = self.state.lock();
                 let done = state.drain(self.id, ring, left.min(ROUND), &mut outbox);
                 drop(state);
-                self.deliver(&mut outbox);
+                self.deliver(&mut outbox, 0);
                 left = if done == 0 {
                     0
                 } else {
@@ -313,8 +313,8 @@ impl Serving {
         }
     }
 
-    fn deliver(&self, outbox: &mut Outbox) {
-        outbox.deliver(|place| {
+    fn deliver(&self, outbox: &mut Outbox, budget: usize) {
+        outbox.deliver(budget, |place| {
             let mut state = self.state.lock();
             if let Some(Some(end)) = state.taps.get_mut(place) {
                 bump(&mut end.counts.undelivered, 1);

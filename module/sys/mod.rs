@@ -12,6 +12,7 @@
 //! | `hook`    | netfilter's netdev ingress and egress         | nothing                               |
 //! | `netdev`  | interfaces, namespaces, RTNL, notifier        | nothing                               |
 //! | `pages`   | page arrays mapped into kernel and program    | one page at a time                    |
+//! | `queue`   | packets in line                               | nothing                               |
 //! | `rcu`     | (the grace period)                            | `Guard`, but no pointer to guard      |
 //! | `server`  | NAPI, soft timer                              | no NAPI                               |
 //! | `skb`     | packets                                       | nothing                               |
@@ -31,6 +32,7 @@ pub(crate) mod filter;
 pub(crate) mod hook;
 pub(crate) mod netdev;
 pub(crate) mod pages;
+pub(crate) mod queue;
 pub(crate) mod rcu;
 pub(crate) mod server;
 pub(crate) mod skb;

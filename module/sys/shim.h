@@ -110,6 +110,8 @@ void nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, boo
 void nettap_skb_cross_to_input(struct sk_buff *skb, struct net_device *dev, bool received);
 bool nettap_deliver_input(struct sk_buff *skb);
 bool nettap_deliver_output(struct sk_buff *skb);
+struct sk_buff *nettap_deliver_input_all(struct sk_buff *list);
+void nettap_skb_free_all(struct sk_buff *list, int budget);
 
 /* ---- filters ---- */
 

@@ -481,6 +481,41 @@ bool nettap_deliver_input(struct sk_buff *skb)
 	return netif_receive_skb(skb) == NET_RX_SUCCESS;
 }
 
+/* The same for a list linked by ->next; those whose interface is down come back. */
+struct sk_buff *nettap_deliver_input_all(struct sk_buff *list)
+{
+	struct sk_buff *skb, *rest, *down = NULL, **end = &down;
+	LIST_HEAD(up);
+
+	for (skb = list; skb; skb = rest) {
+		rest = skb->next;
+		skb_mark_not_on_list(skb);
+		if (unlikely(!netif_running(skb->dev))) {
+			*end = skb;
+			end = &skb->next;
+			continue;
+		}
+		if (rcu_access_pointer(skb->dev->xdp_prog))
+			skb->redirected = 1;
+		skb->tc_skip_classify = 1;
+		list_add_tail(&skb->list, &up);
+	}
+	netif_receive_skb_list(&up);
+	return down;
+}
+
+/* A list linked by ->next. With a NAPI's budget their heads are kept for the packets that come next. */
+void nettap_skb_free_all(struct sk_buff *list, int budget)
+{
+	struct sk_buff *skb, *rest;
+
+	for (skb = list; skb; skb = rest) {
+		rest = skb->next;
+		skb_mark_not_on_list(skb);
+		napi_consume_skb(skb, budget);
+	}
+}
+
 /* Out of the interface, past our own hook (__dev_queue_xmit(), nf_skip_egress). */
 bool nettap_deliver_output(struct sk_buff *skb)
 {

@@ -20,6 +20,7 @@ use super::ffi;
 use super::hook::Way;
 use super::netdev::Device;
 use super::pages::SharedPages;
+use super::queue::Segments;
 use crate::uapi::mbuf;
 use crate::uapi::mbuf::Header;
 
@@ -201,7 +202,8 @@ impl Skb {
         let list = unsafe { ffi::nettap_skb_segment(self.as_ptr(), received, &mut damaged) };
         // The whole is freed here when there are pieces.
         match NonNull::new(list) {
-            Some(list) => Ok(Segments(Some(list))),
+            // SAFETY: A list of new packets that is ours.
+            Some(list) => Ok(unsafe { Segments::of(list) }),
             None if damaged => Err(None),
             None => Err(Some(self)),
         }
@@ -376,60 +378,6 @@ impl Drop for Skb {
     fn drop(&mut self) {
         // SAFETY: Our reference, by the type invariant.
         unsafe { ffi::nettap_skb_free(self.as_ptr()) };
-    }
-}
-
-/// The pieces of a super-packet, in order.
-pub(crate) struct Segments(Option<NonNull<bindings::sk_buff>>);
-
-impl Iterator for Segments {
-    type Item = Skb;
-
-    fn next(&mut self) -> Option<Skb> {
-        let first = self.0?;
-        // SAFETY: `first` heads a list of valid packets that is ours.
-        let rest = unsafe { ffi::nettap_skb_unlink(first.as_ptr()) };
-        self.0 = NonNull::new(rest);
-        Some(Skb(first))
-    }
-}
-
-impl Drop for Segments {
-    fn drop(&mut self) {
-        self.for_each(drop);
-    }
-}
-
-/// Packets to be put into the order of their numbers.
-pub(crate) struct Sorted(*mut bindings::sk_buff);
-
-impl Sorted {
-    /// None yet.
-    pub(crate) fn new() -> Self {
-        Self(core::ptr::null_mut())
-    }
-
-    /// Adds a packet.
-    pub(crate) fn add(&mut self, skb: Skb, number: u64) {
-        let raw = skb.into_raw();
-        // SAFETY: A valid packet of ours, whose control block is free while we hold it.
-        unsafe { ffi::nettap_skb_number(raw, number) };
-        // SAFETY: As above, and it is on no other list.
-        unsafe { ffi::nettap_skb_chain(&mut self.0, raw) };
-    }
-
-    /// The packets in ascending order.
-    pub(crate) fn finish(mut self) -> Segments {
-        // SAFETY: A list of numbered packets made by `add`.
-        unsafe { ffi::nettap_skb_sort(&mut self.0) };
-        let list = core::mem::replace(&mut self.0, core::ptr::null_mut());
-        Segments(NonNull::new(list))
-    }
-}
-
-impl Drop for Sorted {
-    fn drop(&mut self) {
-        drop(Segments(NonNull::new(self.0)));
     }
 }
 
