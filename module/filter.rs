@@ -11,6 +11,7 @@ use kernel::sync::rcu;
 use crate::sys::filter::Program;
 use crate::sys::hook::Way;
 use crate::sys::rcu::Published;
+use crate::sys::rcu::Reading;
 use crate::sys::rcu::Retired;
 use crate::sys::skb::Skb;
 use crate::uapi::ioctl;
@@ -65,7 +66,8 @@ impl Filter {
     }
 
     /// Decides over a packet at its stand.
-    pub(crate) fn admits(&self, skb: &Skb, way: Way, reading: &rcu::Guard) -> Admit {
+    #[inline]
+    pub(crate) fn admits(&self, skb: &Skb, way: Way, reading: Reading<'_>) -> Admit {
         match self.0.get(reading).map(|n| n.program.run(skb, way)) {
             None => Admit::Take(u32::MAX),
             Some(0) => Admit::Pass,
@@ -76,13 +78,15 @@ impl Filter {
     /// One of the `FILTER_` kinds.
     pub(crate) fn kind(&self) -> u32 {
         let reading = rcu::Guard::new();
-        self.0.get(&reading).map_or(FILTER_NONE, |n| n.kind)
+        self.0
+            .get((&reading).into())
+            .map_or(FILTER_NONE, |n| n.kind)
     }
 
     /// Whether this program is what stands here.
     pub(crate) fn is(&self, program: Option<&Named>) -> bool {
         let reading = rcu::Guard::new();
-        match (self.0.get(&reading), program) {
+        match (self.0.get((&reading).into()), program) {
             (None, None) => true,
             (Some(a), Some(b)) => a.program.is_same(&b.program),
             _ => false,

@@ -20,6 +20,7 @@ use kernel::sync::Arc;
 use kernel::sync::Mutex;
 
 use crate::detour::detour;
+use crate::detour::detour_here;
 use crate::detour::Inlet;
 use crate::detour::Missed;
 use crate::drops;
@@ -40,6 +41,7 @@ use crate::sys::hook::Way;
 use crate::sys::netdev::Device;
 use crate::sys::netdev::Rtnl;
 use crate::sys::rcu::Published;
+use crate::sys::rcu::Reading;
 use crate::sys::skb::Skb;
 use crate::sys::task::BottomHalvesOff;
 use crate::tap::Tap;
@@ -187,7 +189,10 @@ impl Intake {
         let mut next = spare.take().ok_or(EINVAL)?;
         let filled = {
             let reading = rcu::read_lock();
-            let staying = self.list(&reading).iter().filter(|member| stays(member));
+            let staying = self
+                .list((&reading).into())
+                .iter()
+                .filter(|member| stays(member));
             let mut all = Iterator::chain(staying.cloned(), comes);
             all.try_for_each(|member| next.0.push_within_capacity(member).map_err(|_| ENOSPC))
         };
@@ -201,7 +206,8 @@ impl Intake {
         filled.map(|()| count)
     }
 
-    fn list<'a>(&'a self, reading: &'a rcu::Guard) -> &'a [Arc<Inlet>] {
+    #[inline]
+    fn list<'a>(&'a self, reading: Reading<'a>) -> &'a [Arc<Inlet>] {
         self.members.get(reading).map_or(&[], |members| &members.0)
     }
 
@@ -218,17 +224,36 @@ impl Intake {
 /// The way in. Bottom halves are off.
 impl Intake {
     /// One packet, or one piece of one.
-    #[inline]
-    fn one(&self, members: &[Arc<Inlet>], skb: Skb, way: Way, snap: u32) -> Verdict {
-        let missed = match self.offer(members, skb, way, snap) {
-            Offer::Taken => return Verdict::Stolen,
-            Offer::Missed(missed, by) => (missed, by),
-        };
-        self.missed(members, missed.0, missed.1)
+    #[inline(always)]
+    fn one(&self, members: &[Arc<Inlet>], mut skb: Skb, way: Way, snap: u32) -> Verdict {
+        // Nearly always there is one tap, and it takes the packet.
+        if let [only] = members {
+            if only.tap.takes() {
+                match detour_here(&only.tap, skb, way, NO_FLOW, snap) {
+                    Ok(number) => {
+                        only.serving.kick(&only.tap, number);
+                        return Verdict::Stolen;
+                    }
+                    Err(Missed {
+                        skb: Some(again),
+                        miss: None,
+                    }) => skb = again,
+                    Err(missed) => return self.missed(members, missed, Some(Arc::clone(only))),
+                }
+            }
+        }
+        self.one_of_many(members, skb, way, snap)
+    }
+
+    #[inline(never)]
+    fn one_of_many(&self, members: &[Arc<Inlet>], skb: Skb, way: Way, snap: u32) -> Verdict {
+        match self.offer(members, skb, way, snap) {
+            Offer::Taken => Verdict::Stolen,
+            Offer::Missed(missed, by) => self.missed(members, missed, by),
+        }
     }
 
     /// Gives a packet to a tap whose gate is open; the gate may close meanwhile, then to another.
-    #[inline]
     fn offer(&self, members: &[Arc<Inlet>], skb: Skb, way: Way, snap: u32) -> Offer {
         let mut skb = skb;
         // Each turn one gate more has been seen to close.
@@ -297,6 +322,7 @@ impl Intake {
     }
 
     /// The `on_full` policy, for a packet that a tap had no room for; else there was no tap.
+    #[inline(never)]
     fn missed(&self, members: &[Arc<Inlet>], missed: Missed, by: Option<Arc<Inlet>>) -> Verdict {
         let tap = match &by {
             Some(inlet) => &inlet.tap,
@@ -330,6 +356,7 @@ impl Intake {
     }
 
     /// Each piece is a packet of its own: those that find no room go their way by themselves.
+    #[inline(never)]
     fn segments(&self, members: &[Arc<Inlet>], skb: Skb, way: Way, snap: u32) -> Verdict {
         let segments = match skb.segment(way) {
             Ok(segments) => segments,
@@ -342,7 +369,7 @@ impl Intake {
             }
         };
         for segment in segments {
-            if let Verdict::Pass(skb) = self.one(members, segment, way, snap) {
+            if let Verdict::Pass(skb) = self.one_of_many(members, segment, way, snap) {
                 match way {
                     Way::Received => skb.deliver_input(),
                     Way::Sent => skb.deliver_output(),
@@ -354,11 +381,10 @@ impl Intake {
 }
 
 impl OnPacket for Intake {
-    fn on_packet(&self, skb: Skb, way: Way) -> Verdict {
-        let reading = rcu::read_lock();
-        let members = self.list(&reading);
+    fn on_packet(&self, skb: Skb, way: Way, reading: Reading<'_>) -> Verdict {
+        let members = self.list(reading);
         // First of all: what the filter does not want, a bypass tap does not cut off either.
-        let snap = match self.filter.admits(&skb, way, &reading) {
+        let snap = match self.filter.admits(&skb, way, reading) {
             Admit::Take(bytes) => bytes,
             Admit::Pass => {
                 if let Some(first) = members.first() {
@@ -386,14 +412,14 @@ impl Intake {
     /// Whether a program consumes, apart from one that is about to end.
     fn has_consumer(&self, but: Option<u32>) -> bool {
         let reading = rcu::read_lock();
-        let mut members = self.list(&reading).iter();
+        let mut members = self.list((&reading).into()).iter();
         members.any(|m| !m.tap.options.standby && Some(m.tap.label.id) != but)
     }
 
     /// Calls `what` with each tap on standby.
     fn each_standby(&self, what: impl Fn(&Tap)) {
         let reading = rcu::read_lock();
-        let members = self.list(&reading).iter();
+        let members = self.list((&reading).into()).iter();
         let standby = members.filter(|m| m.tap.options.standby);
         standby.for_each(|m| what(&m.tap));
     }
@@ -426,7 +452,7 @@ impl Intake {
     pub(crate) fn standbys(&self) -> Result<KVec<Arc<Inlet>>> {
         let mut found = KVec::with_capacity(MEMBERS_MAX, GFP_KERNEL)?;
         let reading = rcu::read_lock();
-        let members = self.list(&reading).iter();
+        let members = self.list((&reading).into()).iter();
         for member in members.filter(|m| m.tap.options.standby) {
             found.push_within_capacity(Arc::clone(member))?;
         }

@@ -59,6 +59,27 @@ struct FreeList {
     count: u32,
 }
 
+/// Mbufs that a stash takes at a time, in a region of so many for each of them at least.
+const STASH: u32 = 16;
+const STASHED_PER: u32 = 512;
+
+/// Free mbufs that somebody keeps at hand, so that the free list is asked once for many. Whoever has it
+/// gives them back when they are not wanted soon.
+pub(crate) struct Stash {
+    head: u32,
+    count: u32,
+}
+
+impl Stash {
+    /// Empty.
+    pub(crate) const fn new() -> Self {
+        Self {
+            head: NO_MBUF,
+            count: 0,
+        }
+    }
+}
+
 /// Why an entry of a ring was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Refusal {
@@ -224,6 +245,54 @@ impl Region {
             head,
             count,
         })
+    }
+
+    /// Takes one mbuf for the kernel out of a stash, which is refilled when it is empty.
+    #[inline]
+    pub(crate) fn take_one(&self, stash: &mut Stash) -> Option<Chain<'_>> {
+        if stash.count == 0 {
+            self.refill(stash)?;
+        }
+        let head = stash.head;
+        let slot = self.slots.get(head as usize)?;
+        stash.head = slot.next.load(Relaxed);
+        stash.count = stash.count.wrapping_sub(1);
+        slot.next.store(NO_MBUF, Relaxed);
+        Some(Chain {
+            region: self,
+            head,
+            count: 1,
+        })
+    }
+
+    #[inline(never)]
+    fn refill(&self, stash: &mut Stash) -> Option<()> {
+        let many = STASH.min(self.mbufs() / STASHED_PER);
+        let chain = self.take(many).or_else(|| self.take(1))?;
+        *stash = Stash {
+            head: chain.head,
+            count: chain.count,
+        };
+        core::mem::forget(chain);
+        Some(())
+    }
+
+    /// Puts an mbuf that was not needed after all on top of a stash.
+    pub(crate) fn put_back(&self, stash: &mut Stash, chain: Chain<'_>) {
+        if chain.count == 1 && core::ptr::eq(self, chain.region) {
+            self.link(chain.head, stash.head);
+            stash.head = chain.head;
+            stash.count = stash.count.wrapping_add(1);
+            core::mem::forget(chain);
+        }
+    }
+
+    /// Frees what is left in a stash. Bottom halves are off.
+    pub(crate) fn empty(&self, stash: &mut Stash) {
+        if stash.count > 0 {
+            Freed::of(self).link(stash.head, stash.count);
+            *stash = Stash::new();
+        }
     }
 
     fn link(&self, from: u32, to: u32) {
@@ -436,32 +505,46 @@ impl<'a> Chain<'a> {
     }
 
     /// Hands a detoured packet to a tap; the name that its ring shall carry.
+    #[inline]
     pub(crate) fn detour(self, tap: u32, skb: Skb, truesize: u32, number: u64, flow: u32) -> Entry {
-        let mut index = self.head;
-        for _ in 1..self.count {
-            index = self.region.next(index);
-            self.give(index, Holder::Chained(tap));
+        if self.count > 1 {
+            self.detour_rest(tap);
         }
+        let mut generation = 0u16;
         if let Some(slot) = self.region.slots.get(self.head as usize) {
+            generation = slot.word().generation().wrapping_add(1);
             slot.count.store(self.count, Relaxed);
             slot.truesize.store(truesize, Relaxed);
             slot.number.store(number, Relaxed);
             slot.flow.store(flow, Relaxed);
             slot.born.store(now(), Relaxed);
-            slot.skb.put(skb, slot.word().generation().wrapping_add(1));
+            slot.skb.put(skb, generation);
+            let word = Word::new(Holder::Detoured(tap), generation);
+            slot.word.store(word.0, Release);
         }
-        self.hand_over(Holder::Detoured(tap))
+        let index = self.head;
+        core::mem::forget(self);
+        Entry {
+            index,
+            generation,
+            flags: 0,
+        }
+    }
+
+    #[inline(never)]
+    fn detour_rest(&self, tap: u32) {
+        let mut index = self.head;
+        for _ in 1..self.count {
+            index = self.region.next(index);
+            self.give(index, Holder::Chained(tap));
+        }
     }
 
     /// Hands one mbuf to a session; the name that its ring shall carry.
     pub(crate) fn allocate(self, session: u32) -> Entry {
-        self.hand_over(Holder::Allocated(session))
-    }
-
-    fn hand_over(self, holder: Holder) -> Entry {
         let entry = Entry {
             index: self.head,
-            generation: self.give(self.head, holder),
+            generation: self.give(self.head, Holder::Allocated(session)),
             flags: 0,
         };
         core::mem::forget(self);

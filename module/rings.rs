@@ -2,8 +2,6 @@
 
 //! A ring's pages: which side writes which, and the views of `uapi/src/ring.rs` over them.
 
-use core::mem::size_of;
-
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -13,8 +11,6 @@ use crate::sys::pages::SharedPages;
 use crate::sys::task::Pinned;
 use crate::sys::word::SharedWord;
 use crate::uapi::layout::RingMap;
-use crate::uapi::layout::RING_CELLS;
-use crate::uapi::ring::Cell;
 use crate::uapi::ring::Cells;
 use crate::uapi::ring::Words;
 use crate::uapi::tap::RING_MAX;
@@ -35,6 +31,7 @@ pub(crate) struct RingPages {
     writable: SharedPages,
     filler: Filler,
     cells: u32,
+    log2: u32,
     /// What the pages count against the limit of who opened the ring. Mappings hold it too, so it is
     /// given back when nobody has them any more.
     charge: Arc<Pinned>,
@@ -44,19 +41,19 @@ impl RingPages {
     /// A ring of `cells` zeroed cells, charged to the caller; see [`cells_wanted`] for what may be
     /// asked.
     pub(crate) fn new(cells: u32, filler: Filler) -> Result<Self> {
-        let words = RING_CELLS as usize;
-        let all = words.wrapping_add((cells as usize).wrapping_mul(size_of::<Cell<u32>>()));
         let (ro, rw) = match filler {
-            Filler::Kernel => (all, words),
-            Filler::Program => (words, all),
+            Filler::Kernel => (cells, 0),
+            Filler::Program => (0, cells),
         };
-        let charge = Pinned::charge(pinned_bytes(ro).wrapping_add(pinned_bytes(rw)))?;
+        let pinned = |cells| pinned_bytes(SharedPages::ring_bytes(cells));
+        let charge = Pinned::charge(pinned(ro).wrapping_add(pinned(rw)))?;
         let ring = Self {
             charge: Arc::new(charge, GFP_KERNEL)?,
-            read_only: SharedPages::new(ro)?,
-            writable: SharedPages::new(rw)?,
+            read_only: SharedPages::of_ring(ro)?,
+            writable: SharedPages::of_ring(rw)?,
             filler,
             cells,
+            log2: cells.trailing_zeros(),
         };
         use crate::uapi::ring::Word;
         ring.kernel_words().size.store(cells);
@@ -104,10 +101,7 @@ impl RingPages {
     /// The cells.
     pub(crate) fn cells(&self) -> Cells<'_, SharedWord> {
         let pages = self.pages(self.filler == Filler::Program);
-        let cells = pages
-            .cells(RING_CELLS as usize, self.cells as usize)
-            .unwrap_or(&[]);
-        Cells::of(cells, self.cells.trailing_zeros())
+        Cells::of(pages.cells(), self.log2)
     }
 
     /// The position that the program moves: of its consumers or of its producers.

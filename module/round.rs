@@ -550,6 +550,7 @@ impl State {
         }
         attention.turn(false);
         if !self.asleep {
+            self.ends().for_each(|end| end.tap.rest());
             self.set_asleep(true);
             SharedWord::full_barrier(); // E, matches F: a push from here on rings the doorbell
             if self.has_entries() {

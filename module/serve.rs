@@ -199,6 +199,7 @@ impl Serving {
 
     /// Wakes who waits for packets, and asks for a round if there is something to serve, as far as one
     /// detour can tell, or if nobody would look soon: after a detour from the ring of `tap`.
+    #[inline]
     pub(crate) fn kick(&self, tap: &Tap, number: u64) {
         // Its full barrier is G, matches H: the packet is counted before attention is looked at.
         if self.sleepers.wake(POLLIN | POLLRDNORM) {

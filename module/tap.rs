@@ -23,7 +23,9 @@ use crate::flows::OutAll;
 use crate::flows::NO_FLOW;
 use crate::policies::Options;
 use crate::policies::Policies;
+use crate::region::Chain;
 use crate::region::Region;
+use crate::region::Stash;
 use crate::rings::RingPages;
 use crate::stats::bump;
 use crate::stats::Counter;
@@ -82,6 +84,8 @@ struct Up {
     /// Packets that had passed by then.
     passed_before: u64,
     producer: PrivateProducer<SharedWord>,
+    /// For the next packets; empty while the gate is not open or the server sleeps.
+    stash: Stash,
     /// Never goes back, unlike the counters.
     next_number: u64,
     counts: DetourCounts,
@@ -164,6 +168,7 @@ impl Tap {
                     fail_opens: 0,
                     passed_before: 0,
                     producer: PrivateProducer::new(),
+                    stash: Stash::new(),
                     next_number: 0,
                     counts: DetourCounts::default(),
                 },
@@ -222,9 +227,17 @@ impl Tap {
         self.drops.catch_up(all, |event| self.describe(event));
     }
 
-    /// Books a cell for a packet that holds `truesize` bytes of memory and counts it as detoured. The
-    /// caller fills the cell, or pads it and calls [`Tap::unbook`]. Bottom halves are off.
-    pub(crate) fn book(&self, truesize: u32, wire: u32, gso: bool) -> Result<Booked, NotBooked> {
+    /// Books a cell for a packet that holds `truesize` bytes of memory and counts it as detoured; the mbufs
+    /// for it are the caller's, or one from here. The caller fills the cell, or pads it and calls
+    /// [`Tap::unbook`]. Bottom halves are off.
+    #[inline(always)]
+    pub(crate) fn book<'a>(
+        &'a self,
+        chain: Option<Chain<'a>>,
+        truesize: u32,
+        wire: u32,
+        gso: bool,
+    ) -> Result<(Booked, Chain<'a>), NotBooked> {
         let mut up = self.up.lock();
         if up.gate != Gate::Open {
             return Err(NotBooked::Closed);
@@ -233,8 +246,16 @@ impl Tap {
         if self.held().saturating_add(truesize) > self.policies.max_bytes() {
             return Err(NotBooked::Miss(Miss::Bytes));
         }
+        let chain = match chain {
+            Some(chain) => chain,
+            None => match self.region.take_one(&mut up.stash) {
+                Some(chain) => chain,
+                None => return Err(NotBooked::Miss(Miss::Mbufs)),
+            },
+        };
         let size = self.detour.size();
         let Some(position) = up.producer.book(size, self.detour.program_position()) else {
+            self.region.put_back(&mut up.stash, chain);
             return Err(NotBooked::Miss(Miss::Ring));
         };
         let number = up.next_number;
@@ -242,7 +263,9 @@ impl Tap {
         bump(&mut up.counts.detoured, 1);
         self.begun_packets.store(up.counts.detoured, Relaxed);
         bump(&mut up.counts.bytes, u64::from(wire));
-        bump(&mut up.counts.gso, u64::from(gso));
+        if gso {
+            bump(&mut up.counts.gso, 1);
+        }
         self.begin(truesize);
         // The programs' position is as the producer last saw it; look again only for a new record.
         if u64::from(position.wrapping_sub(up.producer.seen())) >= up.counts.high_water {
@@ -250,7 +273,7 @@ impl Tap {
             let used = u64::from(size.wrapping_sub(room));
             up.counts.high_water = up.counts.high_water.max(used);
         }
-        Ok(Booked { position, number })
+        Ok((Booked { position, number }, chain))
     }
 
     /// Memory that its packets hold, with the kernel's bookkeeping.
@@ -301,14 +324,22 @@ impl Tap {
 
     /// Whether packets may come in now, as far as one can say without the lock. A tap that stalled and
     /// whose program has caught up opens again. Bottom halves are off.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn takes(&self) -> bool {
         let gate = self.gate.load(Relaxed);
         gate == Gate::Open as u32 || (gate == Gate::Stalled as u32 && self.recover())
     }
 
+    /// The mbufs that were kept for the next packets are free for others: none came for a while. Bottom
+    /// halves are off.
+    pub(crate) fn rest(&self) {
+        let mut up = self.up.lock();
+        self.region.empty(&mut up.stash);
+    }
+
     /// The program has caught up when it has taken all from its ring, and has moved or given something
     /// back meanwhile. One that holds everything and moves nothing is tried again now and then.
+    #[inline(never)]
     fn recover(&self) -> bool {
         let mut up = self.up.lock();
         if up.gate == Gate::Stalled {
@@ -386,6 +417,9 @@ impl Tap {
         }
         up.gate = gate;
         self.gate.store(gate as u32, Relaxed);
+        if gate != Gate::Open {
+            self.region.empty(&mut up.stash);
+        }
     }
 
     /// Forgets what is in the detour ring of a tap from which nobody takes. Bottom halves are off.

@@ -22,6 +22,7 @@ use kernel::sync::Arc;
 use super::ffi;
 use super::netdev::synchronize;
 use super::netdev::Device;
+use super::rcu::Reading;
 use super::skb::Skb;
 use super::task::BottomHalvesOff;
 
@@ -51,7 +52,7 @@ pub(crate) enum Verdict {
 /// Somebody who is shown the packets of an interface.
 pub(crate) trait OnPacket: Send + Sync {
     /// Decides over one packet. Atomic context, bottom halves off, RCU read side.
-    fn on_packet(&self, skb: Skb, way: Way) -> Verdict;
+    fn on_packet(&self, skb: Skb, way: Way, reading: Reading<'_>) -> Verdict;
 }
 
 /// # Safety
@@ -69,7 +70,9 @@ unsafe extern "C" fn trampoline<T: OnPacket, const RECEIVED: bool>(
     let way = if RECEIVED { Way::Received } else { Way::Sent };
     // SAFETY: Netfilter gives a valid packet; it is its own again unless the verdict is STOLEN.
     let lent = unsafe { Skb::from_raw(skb) };
-    match owner.on_packet(lent, way) {
+    // SAFETY: As above: netfilter's section lasts until this returns.
+    let reading = unsafe { Reading::inherited() };
+    match owner.on_packet(lent, way, reading) {
         Verdict::Pass(skb) => {
             skb.into_raw();
             NF_ACCEPT

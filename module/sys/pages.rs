@@ -67,9 +67,10 @@ impl Drop for OwnedPage {
 /// # Invariants
 ///
 /// `address` is the start of a kernel mapping of all pages, one at least, in order, that lives as long
-/// as `self`.
+/// as `self`. Behind [`Words`] at their start there is room for `cells` cells.
 pub(crate) struct SharedPages {
     address: NonNull<u8>,
+    cells: usize,
     raw: KVVec<*mut bindings::page>,
     _pages: KVVec<OwnedPage>,
 }
@@ -103,9 +104,24 @@ impl SharedPages {
         // INVARIANT: just mapped; unmapped only by the drop.
         Ok(Self {
             address,
+            cells: 0,
             raw,
             _pages: pages,
         })
+    }
+
+    /// Pages for the words of a ring and, behind them, so many cells. Errors as of [`SharedPages::new`].
+    pub(crate) fn of_ring(cells: u32) -> Result<Self> {
+        let mut pages = Self::new(Self::ring_bytes(cells))?;
+        // INVARIANT: They are as long as was asked.
+        pages.cells = cells as usize;
+        Ok(pages)
+    }
+
+    /// How many bytes that are.
+    pub(crate) fn ring_bytes(cells: u32) -> usize {
+        let cells = (cells as usize).saturating_mul(size_of::<Cell<SharedWord>>());
+        cells.saturating_add(size_of::<Words<SharedWord>>())
     }
 
     /// Size in bytes, whole pages.
@@ -133,6 +149,7 @@ impl SharedPages {
     }
 
     /// The address of `len` bytes at `offset`, if they lie inside and are aligned.
+    #[inline]
     fn at(&self, offset: usize, len: usize, align: usize) -> Option<NonNull<u8>> {
         let end = offset.checked_add(len)?;
         if end > self.len() || offset & align.wrapping_sub(1) != 0 {
@@ -149,12 +166,15 @@ impl SharedPages {
         unsafe { self.address.cast().as_ref() }
     }
 
-    /// `count` ring cells at `offset`.
-    pub(crate) fn cells(&self, offset: usize, count: usize) -> Option<&[Cell<SharedWord>]> {
-        let len = count.checked_mul(size_of::<Cell<SharedWord>>())?;
-        let at = self.at(offset, len, 8)?;
-        // SAFETY: In bounds and aligned; `Cell` is made of atomics only.
-        Some(unsafe { core::slice::from_raw_parts(at.cast().as_ptr(), count) })
+    /// The cells behind the words.
+    #[inline]
+    pub(crate) fn cells(&self) -> &[Cell<SharedWord>] {
+        // SAFETY: In bounds by the type invariant, and aligned, since the words are as long as a line of the
+        // cache; `Cell` is made of atomics only.
+        unsafe {
+            let first = self.address.add(size_of::<Words<SharedWord>>());
+            core::slice::from_raw_parts(first.cast().as_ptr(), self.cells)
+        }
     }
 
     /// The pages as shared locks: as many as there is room for.
@@ -183,8 +203,15 @@ impl SharedPages {
     }
 
     /// The window for a copy by the kernel's own routines, which may run against a program's writes.
+    #[inline]
     pub(super) fn window(&self, offset: usize, len: usize) -> Option<NonNull<u8>> {
         self.at(offset, len, 1)
+    }
+
+    /// The same for a header and what follows it.
+    #[inline]
+    pub(super) fn header_window(&self, offset: usize, len: usize) -> Option<NonNull<u8>> {
+        self.at(offset, len, align_of::<Header>())
     }
 }
 

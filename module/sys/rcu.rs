@@ -2,6 +2,7 @@
 
 //! A value that many read without a lock and few replace as a whole: RCU over a pointer.
 
+use core::marker::PhantomData;
 use core::ptr::null_mut;
 use core::sync::atomic::AtomicPtr;
 
@@ -12,6 +13,28 @@ use super::atomic::Acquire;
 use super::atomic::Full;
 
 use super::netdev::synchronize;
+
+/// Proof that the caller is inside an RCU read section for as long as `'a`.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a>(PhantomData<&'a *mut ()>);
+
+impl Reading<'_> {
+    /// The section of the kernel that called us.
+    ///
+    /// # Safety
+    ///
+    /// The caller is inside one, and it lasts as long as the value.
+    pub(super) const unsafe fn inherited() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<'a> From<&'a Guard> for Reading<'a> {
+    /// The section that the guard stands for.
+    fn from(_: &'a Guard) -> Self {
+        Self(PhantomData)
+    }
+}
 
 /// A published value, or none.
 ///
@@ -33,7 +56,8 @@ impl<T: Send + Sync> Published<T> {
     }
 
     /// What is published now, for as long as the reader's section lasts.
-    pub(crate) fn get<'a>(&'a self, _reading: &'a Guard) -> Option<&'a T> {
+    #[inline]
+    pub(crate) fn get<'a>(&'a self, _reading: Reading<'a>) -> Option<&'a T> {
         let at = self.0.load(Acquire);
         // SAFETY: By the invariant it is null or a box that is not freed before the end of the
         // section that `_reading` proves.

@@ -33,7 +33,8 @@ struct nettap_packet {
 	u32 truesize;
 	u8 is_gso;
 	u8 unreadable;
-	u16 pad;
+	u8 keepable;
+	u8 pad;
 };
 
 /* MBUF_VLAN of uapi/src/mbuf.rs. */
@@ -66,6 +67,19 @@ struct nettap_header {
 	u16 reserved;
 };
 
+/* What a header says of the mbuf itself, and how much of the frame is in it. */
+struct nettap_mbuf {
+	u32 holder;
+	u32 next;
+	u32 packet_len;
+	u32 ifindex;
+	u16 offset;
+	u16 len;
+	u8 direction;
+	u8 flags;
+	u16 pad;
+};
+
 /* The part of a header that a changed or new packet brings back. */
 struct nettap_offload {
 	u32 mark;
@@ -83,8 +97,8 @@ struct nettap_offload {
 };
 
 void nettap_skb_describe(const struct sk_buff *skb, bool received, struct nettap_packet *out);
-void nettap_skb_show(const struct sk_buff *skb, u32 mac_len, const struct nettap_header *mbuf,
-		     struct nettap_header *to);
+int nettap_skb_capture(const struct sk_buff *skb, u32 mac_len, u32 from,
+		       const struct nettap_mbuf *mbuf, struct nettap_header *to);
 bool nettap_skb_is_gso(const struct sk_buff *skb);
 u32 nettap_skb_flow_hash(struct sk_buff *skb);
 struct sk_buff *nettap_skb_keep(struct sk_buff *skb);

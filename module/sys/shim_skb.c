@@ -39,6 +39,12 @@ static u8 csum_of(const struct sk_buff *skb)
 	}
 }
 
+/* Whether nettap_skb_keep() would have nothing to do. */
+static bool is_keepable(const struct sk_buff *skb)
+{
+	return !skb_shared(skb) && !skb_dst(skb) && !skb_sk_is_prefetched((struct sk_buff *)skb);
+}
+
 void nettap_skb_describe(const struct sk_buff *skb, bool received, struct nettap_packet *out)
 {
 	out->mac_len = mac_len_of(skb, received);
@@ -46,6 +52,18 @@ void nettap_skb_describe(const struct sk_buff *skb, bool received, struct nettap
 	out->truesize = skb->truesize;
 	out->is_gso = skb_is_gso(skb);
 	out->unreadable = !skb_frags_readable(skb);
+	out->keepable = is_keepable(skb);
+}
+
+int nettap_skb_copy_out(const struct sk_buff *skb, int offset, void *to, int len)
+{
+	/* Nearly always it is all in one piece. */
+	if (offset >= 0 ? offset + len <= skb_headlen(skb) :
+			  skb->data + offset >= skb->head && len + offset <= (int)skb_headlen(skb)) {
+		memcpy(to, skb->data + offset, len);
+		return 0;
+	}
+	return skb_copy_bits(skb, offset, to, len);
 }
 
 static void show_offload(const struct sk_buff *skb, u32 mac_len, struct nettap_header *to)
@@ -60,12 +78,9 @@ static void show_offload(const struct sk_buff *skb, u32 mac_len, struct nettap_h
 	to->gso_hdr_len = le16_to_cpu((__force __le16)hdr.hdr_len);
 }
 
-/*
- * Writes an mbuf's header where a program sees it: what `mbuf` says of the mbuf, and what the kernel
- * knows of the packet. Nothing is read back.
- */
-void nettap_skb_show(const struct sk_buff *skb, u32 mac_len, const struct nettap_header *mbuf,
-		     struct nettap_header *to)
+/* Nothing is read back: a program may write there at the same time. */
+static void show(const struct sk_buff *skb, u32 mac_len, const struct nettap_mbuf *mbuf,
+		 struct nettap_header *to)
 {
 	const bool tagged = skb_vlan_tag_present(skb);
 	const u8 csum = csum_of(skb);
@@ -96,6 +111,21 @@ void nettap_skb_show(const struct sk_buff *skb, u32 mac_len, const struct nettap
 	to->reserved = 0;
 	if (skb_is_gso(skb))
 		show_offload(skb, mac_len, to);
+}
+
+/*
+ * Fills an mbuf at `to` as its program sees it: the bytes of the frame from `from` on, and the header, with
+ * what `mbuf` says of the mbuf and what the kernel knows of the packet.
+ */
+int nettap_skb_capture(const struct sk_buff *skb, u32 mac_len, u32 from,
+		       const struct nettap_mbuf *mbuf, struct nettap_header *to)
+{
+	const int err = nettap_skb_copy_out(skb, (int)(from - mac_len), (u8 *)to + mbuf->offset,
+					    mbuf->len);
+
+	if (!err)
+		show(skb, mac_len, mbuf, to);
+	return err;
 }
 
 bool nettap_skb_is_gso(const struct sk_buff *skb)
@@ -232,17 +262,6 @@ void nettap_skb_sort(struct sk_buff **list)
 		skb->prev = NULL;
 		nettap_skb_chain(list, skb);
 	}
-}
-
-int nettap_skb_copy_out(const struct sk_buff *skb, int offset, void *to, int len)
-{
-	/* Nearly always it is all in one piece. */
-	if (offset >= 0 ? offset + len <= skb_headlen(skb) :
-			  skb->data + offset >= skb->head && len + offset <= (int)skb_headlen(skb)) {
-		memcpy(to, skb->data + offset, len);
-		return 0;
-	}
-	return skb_copy_bits(skb, offset, to, len);
 }
 
 /* From here on the frame is changed with data at its mac header. */
@@ -485,7 +504,7 @@ bool nettap_deliver_input(struct sk_buff *skb)
 struct sk_buff *nettap_deliver_input_all(struct sk_buff *list)
 {
 	struct sk_buff *skb, *rest, *down = NULL, **end = &down;
-	LIST_HEAD(up);
+	struct list_head up, *last = &up;
 
 	for (skb = list; skb; skb = rest) {
 		rest = skb->next;
@@ -498,8 +517,12 @@ struct sk_buff *nettap_deliver_input_all(struct sk_buff *list)
 		if (rcu_access_pointer(skb->dev->xdp_prog))
 			skb->redirected = 1;
 		skb->tc_skip_classify = 1;
-		list_add_tail(&skb->list, &up);
+		last->next = &skb->list;
+		skb->list.prev = last;
+		last = &skb->list;
 	}
+	last->next = &up;
+	up.prev = last;
 	netif_receive_skb_list(&up);
 	return down;
 }

@@ -34,6 +34,9 @@ pub(crate) struct Skb(NonNull<bindings::sk_buff>);
 // SAFETY: A packet belongs to whoever holds it, on any CPU.
 unsafe impl Send for Skb {}
 
+/// What a header says of the mbuf itself, and how much of the frame is in it.
+pub(crate) use ffi::nettap_mbuf as MbufPart;
+
 /// What the kernel knows of a packet.
 pub(crate) struct Description(ffi::nettap_packet);
 
@@ -145,30 +148,45 @@ impl Skb {
     }
 
     /// What the kernel knows of it.
+    #[inline]
     pub(crate) fn describe(&self, way: Way) -> Description {
-        let mut out = ffi::nettap_packet::default();
-        // SAFETY: Valid by the type invariant and at its stand; `out` is written.
-        unsafe { ffi::nettap_skb_describe(self.as_ptr(), way == Way::Received, &mut out) };
-        Description(out)
+        let mut seen = core::mem::MaybeUninit::<ffi::nettap_packet>::uninit();
+        // SAFETY: Valid by the type invariant and at its stand; `seen` is written, all of it but its padding.
+        unsafe {
+            ffi::nettap_skb_describe(self.as_ptr(), way == Way::Received, seen.as_mut_ptr());
+            (*seen.as_mut_ptr()).pad = 0;
+            Description(seen.assume_init())
+        }
     }
 
-    /// Writes the header of an mbuf at `to`: what `mbuf` says of the mbuf, and what the kernel knows of
-    /// the packet.
-    pub(crate) fn show(
+    /// Fills the mbuf at `to`: the bytes of the frame from `from` on, as many as `mbuf` says, and the header.
+    #[inline]
+    pub(crate) fn capture(
         &self,
         seen: &Description,
-        mbuf: &Header,
+        from: u32,
+        mbuf: &MbufPart,
         pages: &SharedPages,
         to: usize,
     ) -> Result {
-        let window = pages.window(to, size_of::<Header>()).ok_or(EFAULT)?;
-        let mbuf = core::ptr::from_ref(mbuf).cast();
-        // SAFETY: Valid by the type invariant; `mbuf` has the layout that C gives it, as checked above, and
-        // so has the window, which is as long and, as all mbufs are, aligned for it.
-        unsafe {
-            ffi::nettap_skb_show(self.as_ptr(), seen.mac_len(), mbuf, window.as_ptr().cast());
+        let offset = usize::from(mbuf.offset);
+        if offset < size_of::<Header>() {
+            return Err(EFAULT);
         }
-        Ok(())
+        let len = offset.wrapping_add(usize::from(mbuf.len));
+        let window = pages.header_window(to, len).ok_or(EFAULT)?;
+        // SAFETY: Valid by the type invariant. The window is aligned for the header and holds it, as was
+        // checked, and behind it the bytes. skb_copy_bits checks the range against the packet and takes
+        // negative offsets down to its headroom.
+        let err = unsafe {
+            let to = window.as_ptr().cast();
+            ffi::nettap_skb_capture(self.as_ptr(), seen.mac_len(), from, mbuf, to)
+        };
+        if err == 0 {
+            Ok(())
+        } else {
+            Err(EFAULT)
+        }
     }
 
     /// A hash of the packet's flow, the same for both of its directions.
@@ -184,7 +202,11 @@ impl Skb {
     }
 
     /// Makes it safe to keep beyond the hook. Nothing: the packet is lost.
-    pub(crate) fn keep(self) -> Option<Self> {
+    #[inline]
+    pub(crate) fn keep(self, seen: &Description) -> Option<Self> {
+        if seen.0.keepable != 0 {
+            return Some(self);
+        }
         // SAFETY: Our reference passes to the wrapper, which gives one back or frees the packet.
         NonNull::new(unsafe { ffi::nettap_skb_keep(self.into_raw()) }).map(Self)
     }
@@ -206,29 +228,6 @@ impl Skb {
             Some(list) => Ok(unsafe { Segments::of(list) }),
             None if damaged => Err(None),
             None => Err(Some(self)),
-        }
-    }
-
-    /// Copies `len` bytes of the frame from `offset` into shared memory at `to`.
-    pub(crate) fn copy_out(
-        &self,
-        mac_len: u32,
-        offset: u32,
-        pages: &SharedPages,
-        to: usize,
-        len: u32,
-    ) -> Result {
-        let window = pages.window(to, len as usize).ok_or(EFAULT)?;
-        let from = (offset as i32).wrapping_sub(mac_len as i32);
-        // SAFETY: Valid packet; the window is `len` bytes inside the pages. skb_copy_bits checks the
-        // range against the packet and takes negative offsets down to its headroom.
-        let err = unsafe {
-            ffi::nettap_skb_copy_out(self.as_ptr(), from, window.as_ptr().cast(), len as i32)
-        };
-        if err == 0 {
-            Ok(())
-        } else {
-            Err(EFAULT)
         }
     }
 

@@ -195,8 +195,8 @@ pub struct TapStats {
     pub refused: Refused,
     /// Times that a program's position in the detour ring could not be.
     pub scribbled_detour: u64,
-    /// Packets that the host or the interface refused after the tap had sent them on (queue full,
-    /// interface down).
+    /// Packets that were not taken after the tap had sent them on: the interface is down, or its queue full.
+    /// What the network layer drops after that it counts itself.
     pub undelivered: u64,
     /// Most cells of the detour ring that were ever in use.
     pub ring_high_water: u64,
