@@ -18,6 +18,7 @@ mod account;
 mod control;
 mod detour;
 mod device;
+mod drain;
 mod drops;
 mod events;
 mod filter;

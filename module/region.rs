@@ -248,7 +248,7 @@ impl Region {
     }
 
     /// Takes one mbuf for the kernel out of a stash, which is refilled when it is empty.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_one(&self, stash: &mut Stash) -> Option<Chain<'_>> {
         if stash.count == 0 {
             self.refill(stash)?;
@@ -457,6 +457,16 @@ pub(crate) struct Packet<'a> {
     pub(crate) chain: Chain<'a>,
 }
 
+/// A detoured packet that goes on as it was.
+pub(crate) struct Unchanged {
+    /// The packet.
+    pub(crate) skb: Skb,
+    /// Memory that it holds.
+    pub(crate) truesize: u32,
+    /// Its flow, see `flows`.
+    pub(crate) flow: u32,
+}
+
 /// Mbufs in the kernel's hands; dropped, they are free.
 pub(crate) struct Chain<'a> {
     region: &'a Region,
@@ -505,7 +515,7 @@ impl<'a> Chain<'a> {
     }
 
     /// Hands a detoured packet to a tap; the name that its ring shall carry.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn detour(self, tap: u32, skb: Skb, truesize: u32, number: u64, flow: u32) -> Entry {
         if self.count > 1 {
             self.detour_rest(tap);
@@ -597,6 +607,38 @@ impl<'a> Freed<'a> {
         }
     }
 
+    /// Takes back a packet of a tap's that a ring's entry names, and its mbufs. Nothing: it is not so, or
+    /// not so simple, and [`Region::claim`] knows more.
+    #[inline(always)]
+    pub(crate) fn take_back(&mut self, entry: Entry, tap: u32) -> Option<Unchanged> {
+        let slot = self.region.slots.get(entry.index as usize)?;
+        if slot.word() != Word::new(Holder::Detoured(tap), entry.generation) {
+            return None;
+        }
+        // Who gets the packet has the mbuf.
+        let skb = slot.skb.take(entry.generation)?;
+        let (truesize, flow) = (slot.truesize.load(Relaxed), slot.flow.load(Relaxed));
+        let count = slot.count.load(Relaxed);
+        if count == 1 {
+            let word = Word::new(Holder::Free, entry.generation);
+            slot.word.store(word.0, Relaxed);
+            slot.next.store(self.head, Relaxed);
+            if self.count == 0 {
+                self.last = entry.index;
+            }
+            self.head = entry.index;
+            self.count = self.count.wrapping_add(1);
+        } else {
+            self.link(entry.index, count);
+        }
+        Some(Unchanged {
+            skb,
+            truesize,
+            flow,
+        })
+    }
+
+    #[inline(never)]
     fn link(&mut self, head: u32, count: u32) {
         let (mut index, mut last) = (head, head);
         for _ in 0..count {

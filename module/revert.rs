@@ -11,12 +11,14 @@ use kernel::prelude::*;
 use crate::account::Holder;
 use crate::region::Chain;
 use crate::region::Claim;
+use crate::region::Freed;
 use crate::region::Region;
 use crate::stats::Flaw;
 use crate::sys::hook::Way;
 use crate::sys::netdev::Device;
 use crate::sys::skb::Offload;
 use crate::sys::skb::Skb;
+use crate::uapi::mbuf::Header;
 use crate::uapi::mbuf::Shape;
 use crate::uapi::mbuf::Window;
 use crate::uapi::mbuf::NO_MBUF;
@@ -123,7 +125,36 @@ pub(crate) fn cross(skb: &mut Skb, way: Way, outlet: Outlet, device: &Device) ->
 
 /// Makes a packet of the mbufs that a program allocated and linked. All that belong to it are given
 /// back, whether it succeeds or not.
-pub(crate) fn make_new(
+pub(crate) fn make_new<'a>(
+    region: &'a Region,
+    head: Chain<'a>,
+    session: u32,
+    outlet: Outlet,
+    device: &Device,
+    freed: &mut Freed<'a>,
+) -> Result<Skb, Flaw> {
+    let Some(first) = region.read_header(head.head()) else {
+        freed.add(head);
+        return Err(Flaw::Shape);
+    };
+    if first.next != NO_MBUF {
+        return make_of_chain(region, head, session, outlet, device);
+    }
+    // Nearly always there is one mbuf.
+    let at = region.offset(head.head());
+    let skb = Window::of(first.offset, first.len, region.mbuf_size())
+        .ok_or(Flaw::Shape)
+        .and_then(|window| {
+            let mut new = New::of(&first, window.len(), device)?;
+            new.fill(region, at, window)?;
+            new.finish(outlet, device)
+        });
+    freed.add(head);
+    skb
+}
+
+#[inline(never)]
+fn make_of_chain(
     region: &Region,
     head: Chain<'_>,
     session: u32,
@@ -161,30 +192,59 @@ pub(crate) fn make_new(
     if let Some(flaw) = flaw {
         return Err(flaw);
     }
-    if !(FRAME_MIN..=FRAME_MAX).contains(&total) {
-        return Err(Flaw::Shape);
-    }
     let first = first.ok_or(Flaw::Shape)?;
-    let offload = Offload::of(&first).ok_or(Flaw::Offload)?;
-    let mut skb = Skb::new(device, total).ok_or(Flaw::Memory)?;
-    let mut done = 0u32;
+    let mut new = New::of(&first, total, device)?;
     for (chain, window) in parts.iter().flatten() {
         let window = window.ok_or(Flaw::Shape)?;
-        let from = region
-            .offset(chain.head())
-            .wrapping_add(window.offset() as usize);
-        skb.fill(done, region.pages(), from, window.len())
+        new.fill(region, region.offset(chain.head()), window)?;
+    }
+    new.finish(outlet, device)
+}
+
+/// A new packet that is being written.
+struct New {
+    skb: Skb,
+    offload: Offload,
+    done: u32,
+}
+
+impl New {
+    /// Of so many bytes; nothing of it is written yet.
+    fn of(first: &Header, total: u32, device: &Device) -> Result<Self, Flaw> {
+        if !(FRAME_MIN..=FRAME_MAX).contains(&total) {
+            return Err(Flaw::Shape);
+        }
+        let offload = Offload::of(first).ok_or(Flaw::Offload)?;
+        let skb = Skb::new(device, total).ok_or(Flaw::Memory)?;
+        Ok(Self {
+            skb,
+            offload,
+            done: 0,
+        })
+    }
+
+    /// The next bytes, from an mbuf at this offset.
+    fn fill(&mut self, region: &Region, at: usize, window: Window) -> Result<(), Flaw> {
+        let from = at.wrapping_add(window.offset() as usize);
+        self.skb
+            .fill(self.done, region.pages(), from, window.len())
             .map_err(|_| Flaw::Memory)?;
-        done = done.wrapping_add(window.len());
+        self.done = self.done.wrapping_add(window.len());
+        Ok(())
     }
-    skb.finish_new(&offload).map_err(|_| Flaw::Offload)?;
-    if outlet == Outlet::Output && !skb.fits(device) {
-        return Err(Flaw::Change);
+
+    /// It is written; is it one that the device can carry?
+    fn finish(mut self, outlet: Outlet, device: &Device) -> Result<Skb, Flaw> {
+        let finished = self.skb.finish_new(&self.offload);
+        finished.map_err(|_| Flaw::Offload)?;
+        if outlet == Outlet::Output && !self.skb.fits(device) {
+            return Err(Flaw::Change);
+        }
+        if outlet == Outlet::Input {
+            self.skb.at_network(device);
+        }
+        Ok(self.skb)
     }
-    if outlet == Outlet::Input {
-        skb.at_network(device);
-    }
-    Ok(skb)
 }
 
 fn flaw_of(error: Error) -> Flaw {

@@ -12,32 +12,18 @@ use crate::sys::atomic::Atomic;
 use crate::sys::atomic::Relaxed;
 use kernel::alloc::KVec;
 use kernel::prelude::*;
-use kernel::sync::Arc;
 
 use crate::account::Holder;
-use crate::drops;
 use crate::outbox::Outbox;
 use crate::outbox::ROUND;
-use crate::region::Chain;
-use crate::region::Claim;
-use crate::region::Freed;
-use crate::region::Packet;
-use crate::region::Refusal;
-use crate::revert;
-use crate::revert::Outlet;
 use crate::rings::RingPages;
 use crate::stats::bump;
-use crate::stats::End;
 use crate::supply::Supply;
-use crate::sys::hook::Way;
+use crate::sys::rcu::Grace;
 use crate::sys::word::SharedWord;
-use crate::tap::Tap;
 use crate::tapend::TapEnd;
-use crate::uapi::ring::Entry;
 use crate::uapi::ring::PrivateConsumer;
 use crate::uapi::ring::Word;
-use crate::uapi::ring::REVERT_CHANGED;
-use crate::uapi::ring::REVERT_FLAGS;
 use crate::uapi::stats::Refused;
 use crate::uapi::stats::SessionStats;
 use crate::uapi::tap::TAPS_MAX;
@@ -68,8 +54,8 @@ pub(crate) struct State {
     pub(crate) taps: KVec<Option<TapEnd>>,
     /// Places from this one on are empty.
     places: usize,
-    refused: Refused,
-    deallocated: u64,
+    pub(crate) refused: Refused,
+    pub(crate) deallocated: u64,
     rounds: u64,
     /// The place of the tap whose ring is drained first.
     first: usize,
@@ -81,6 +67,7 @@ pub(crate) struct State {
     fruitless: u32,
     alpha: Duration,
     pulse: Pulse,
+    quiet: Quiet,
     /// For the rounds of the server, whose stack it would be much on.
     pub(crate) outbox: Option<KBox<Outbox>>,
 }
@@ -101,6 +88,28 @@ impl Attention {
 
     fn turn(&self, to: bool) {
         self.0.store(to, Relaxed);
+    }
+}
+
+/// Whether nobody is left who counted on attention.
+enum Quiet {
+    /// Somebody may be.
+    No,
+    /// Nobody when this is over.
+    Soon(Grace),
+    /// Nobody.
+    Reached,
+}
+
+impl Quiet {
+    /// Whether it is so; begins to make it so. There is no attention any more.
+    fn is_reached(&mut self) -> bool {
+        match self {
+            Self::No => *self = Self::Soon(Grace::begin()),
+            Self::Soon(grace) if grace.is_over() => *self = Self::Reached,
+            Self::Soon(_) | Self::Reached => {}
+        }
+        matches!(self, Self::Reached)
     }
 }
 
@@ -125,6 +134,7 @@ impl State {
             fruitless: PATIENCE,
             alpha,
             pulse: Pulse::new(),
+            quiet: Quiet::Reached,
             outbox: Some(KBox::new(Outbox::new(), GFP_KERNEL)?),
         })
     }
@@ -246,15 +256,6 @@ impl State {
         any
     }
 
-    /// Whether a holder is this session: itself, or one of its taps.
-    fn holds(&self, id: u32, holder: Holder) -> bool {
-        match holder {
-            Holder::Allocated(session) => session == id,
-            Holder::Detoured(tap) => self.place_of(tap).is_some(),
-            Holder::Free | Holder::Kernel | Holder::Chained(_) => false,
-        }
-    }
-
     /// The tap at `place`, if it is still the one with this id: places are used again.
     pub(crate) fn tap_at(&self, place: usize, id: u32) -> Option<&TapEnd> {
         let end = self.taps.get(place)?.as_ref()?;
@@ -278,228 +279,6 @@ impl State {
         self.taps.get(..self.places)?.iter().position(is_it)
     }
 
-    /// Takes entries from the dealloc ring.
-    fn drain_dealloc(&mut self, id: u32, budget: usize, outbox: &mut Outbox) -> usize {
-        let Some(supply) = &self.supply else {
-            return 0;
-        };
-        let (region, ring) = (Arc::clone(&supply.region), Arc::clone(&supply.dealloc));
-        let cells = ring.cells();
-        if supply.consumer.is_idle(&cells) {
-            return 0;
-        }
-        let mut freed = Freed::of(&region);
-        let mut work = 0usize;
-        while work < budget && outbox.room() > 0 {
-            let Some(supply) = self.supply.as_mut() else {
-                break;
-            };
-            let before = supply.consumer.position();
-            let entry = supply.consumer.take(&cells);
-            // Padding is work too: a program could write it for ever.
-            work = work.wrapping_add(supply.consumer.position().wrapping_sub(before) as usize);
-            let Some(entry) = entry else {
-                break;
-            };
-            if entry.flags != 0 {
-                bump(&mut self.refused.flags, 1);
-                continue;
-            }
-            match region.claim(entry, |holder| self.holds(id, holder)) {
-                Ok(Claim::Buffer(chain)) => {
-                    bump(&mut self.deallocated, 1);
-                    freed.add(chain);
-                }
-                Ok(Claim::Packet(packet)) => {
-                    bump(&mut self.deallocated, 1);
-                    let place = self.place_of(packet.tap).unwrap_or(usize::MAX);
-                    let mut out = None;
-                    if let Some(Some(end)) = self.taps.get_mut(place) {
-                        end.ended(packet.truesize, End::DroppedByProgram);
-                        out = end.tap.out_of_flow(packet.flow);
-                    }
-                    outbox.add(packet.skb, Outlet::Drop, place);
-                    outbox.remember(out);
-                    freed.add(packet.chain);
-                }
-                Err(refusal) => count_refusal(&mut self.refused, refusal),
-            }
-        }
-        if work > 0 {
-            self.ends().for_each(|end| end.tap.shows_life());
-        }
-        if let Some(supply) = self.supply.as_mut() {
-            supply
-                .consumer
-                .publish(&supply.dealloc.kernel_words().position);
-        }
-        work
-    }
-
-    /// Takes entries from the revert ring of the tap at `place`.
-    fn drain_revert(&mut self, id: u32, place: usize, budget: usize, outbox: &mut Outbox) -> usize {
-        let Some(Some(end)) = self.taps.get(place) else {
-            return 0;
-        };
-        if end.consumer.is_idle(&end.tap.revert.cells()) {
-            return 0;
-        }
-        let tap = Arc::clone(&end.tap);
-        let cells = tap.revert.cells();
-        let mut freed = Freed::of(&tap.region);
-        // Nearly always a packet goes on from where it was detoured, as it was.
-        let own = Holder::Detoured(tap.label.id);
-        let outlet = revert::outlet_of(tap.options.mode);
-        let straight = outlet == natural_outlet(revert::way_of(tap.options.mode));
-        let (mut packets, mut truesize) = (0u64, 0u64);
-        let mut work = 0usize;
-        while work < budget && outbox.room() > 0 {
-            let Some(Some(end)) = self.taps.get_mut(place) else {
-                break;
-            };
-            let before = end.consumer.position();
-            let entry = end.consumer.take(&cells);
-            work = work.wrapping_add(end.consumer.position().wrapping_sub(before) as usize);
-            let Some(entry) = entry else {
-                break;
-            };
-            if straight && entry.flags == 0 {
-                if let Ok(Claim::Packet(packet)) = tap.region.claim(entry, |holder| holder == own) {
-                    bump(&mut packets, 1);
-                    bump(&mut truesize, u64::from(packet.truesize));
-                    outbox.add(packet.skb, outlet, place);
-                    outbox.remember(tap.out_of_flow(packet.flow));
-                    freed.add(packet.chain);
-                    continue;
-                }
-            }
-            self.revert_one(id, place, &tap, entry, outbox, &mut freed);
-        }
-        if work > 0 {
-            tap.shows_life();
-        }
-        if let Some(Some(end)) = self.taps.get_mut(place) {
-            end.ended_all(packets, truesize, End::Reverted);
-            end.consumer.publish(&tap.revert.kernel_words().position);
-        }
-        work
-    }
-
-    fn revert_one(
-        &mut self,
-        id: u32,
-        place: usize,
-        to: &Tap,
-        entry: Entry,
-        outbox: &mut Outbox,
-        freed: &mut Freed<'_>,
-    ) {
-        let claim = if entry.flags & !REVERT_FLAGS != 0 {
-            if let Some(Some(end)) = self.taps.get_mut(place) {
-                bump(&mut end.counts.refused.flags, 1);
-            }
-            return;
-        } else {
-            // Nearly always it is the ring's own tap that held it.
-            let own = Holder::Detoured(to.label.id);
-            let may = |holder| holder == own || self.holds(id, holder);
-            to.region.claim(entry, may)
-        };
-        match claim {
-            Ok(Claim::Packet(packet)) => {
-                self.revert_packet(place, to, entry, packet, outbox, freed);
-            }
-            Ok(Claim::Buffer(chain)) => self.send_new(id, place, to, chain, outbox),
-            Err(refusal) => {
-                if let Some(Some(end)) = self.taps.get_mut(place) {
-                    count_refusal(&mut end.counts.refused, refusal);
-                }
-            }
-        }
-    }
-
-    /// A detoured packet comes back by the revert ring of the tap at `place`.
-    fn revert_packet(
-        &mut self,
-        place: usize,
-        to: &Tap,
-        entry: Entry,
-        packet: Packet<'_>,
-        outbox: &mut Outbox,
-        freed: &mut Freed<'_>,
-    ) {
-        let Packet {
-            tap,
-            mut skb,
-            truesize,
-            flow,
-            chain,
-            ..
-        } = packet;
-        let home = if tap == to.label.id {
-            Some(place)
-        } else {
-            self.place_of(tap)
-        };
-        let Some(home) = home else {
-            return;
-        };
-        let (Some(Some(from)), Some(Some(toward))) = (self.taps.get(home), self.taps.get(place))
-        else {
-            return;
-        };
-        let way = revert::way_of(from.tap.options.mode);
-        let outlet = revert::outlet_of(to.options.mode);
-        let changed = entry.flags & REVERT_CHANGED != 0;
-        // A received packet that leaves by a device, its own too, takes a bridge's way out.
-        let turns = home != place || outlet != natural_outlet(way);
-        let mut result = Ok(());
-        if changed {
-            result = revert::apply_changes(&to.region, &chain, &mut skb, way, &from.device);
-        }
-        if result.is_ok() && turns {
-            result = revert::cross(&mut skb, way, outlet, &toward.device);
-        }
-        let end = match result {
-            Err(flaw) => End::Refused(flaw),
-            Ok(()) if home != place => End::Crossed,
-            Ok(()) if changed => End::Changed,
-            Ok(()) => End::Reverted,
-        };
-        let outlet = if result.is_ok() { outlet } else { Outlet::Drop };
-        let mut out = None;
-        if let Some(Some(from)) = self.taps.get_mut(home) {
-            from.ended(truesize, end);
-            out = from.tap.out_of_flow(flow);
-        }
-        if end == End::Crossed {
-            if let Some(Some(toward)) = self.taps.get_mut(place) {
-                bump(&mut toward.counts.crossed_in, 1);
-            }
-        }
-        outbox.add(skb, outlet, place);
-        outbox.remember(out);
-        freed.add(chain);
-    }
-
-    /// A new packet comes by the revert ring of the tap at `place`.
-    fn send_new(&mut self, id: u32, place: usize, to: &Tap, chain: Chain<'_>, outbox: &mut Outbox) {
-        let Some(Some(end)) = self.taps.get_mut(place) else {
-            return;
-        };
-        let outlet = revert::outlet_of(to.options.mode);
-        match revert::make_new(&to.region, chain, id, outlet, &end.device) {
-            Ok(skb) => {
-                bump(&mut end.counts.injected, 1);
-                outbox.add(skb, outlet, place);
-            }
-            Err(flaw) => {
-                bump(&mut end.counts.injected_refused, 1);
-                end.tap.tell_drop(drops::refused(flaw), 0, 1);
-            }
-        }
-    }
-
     /// What its taps have detoured in all, and whether some of it is out.
     fn out(&self) -> (u64, bool) {
         self.ends()
@@ -510,27 +289,29 @@ impl State {
             })
     }
 
-    /// After a round: when to look again, or sleep. `None`: sleeping, the rings say so.
+    /// After a round: when to look again, or nothing, sleeping, the rings say so; and whether packets are new.
     ///
     /// Packets that flow ask for rounds themselves, as long as they find something given back; the timer is
     /// for the last of them, so it may be slow while they flow.
+    ///
+    /// A detour counts its packet and then looks at `attention` with no barrier between the two. So there is a
+    /// grace period between the end of attention and sleep: whoever still saw it has counted by then, and
+    /// is seen; whoever came later asks for a round.
     pub(crate) fn rest(
         &mut self,
         worked: bool,
         (min, max): (Duration, Duration),
         attention: &Attention,
-    ) -> Option<Duration> {
-        let (mut detoured, mut outstanding) = self.out();
-        if detoured == self.detoured && !worked {
-            attention.turn(false);
-            SharedWord::full_barrier(); // H, matches G: who detours from here on asks for a round
-            (detoured, outstanding) = self.out();
-        }
+    ) -> (Option<Duration>, bool) {
+        let (detoured, outstanding) = self.out();
         let fresh = detoured != self.detoured;
         self.detoured = detoured;
         if fresh || worked {
             attention.turn(true);
+            self.quiet = Quiet::No;
             self.fruitless = 0;
+        } else {
+            attention.turn(false);
         }
         if fresh && worked {
             let slow = min.saturating_mul(FLOWING).min(max);
@@ -544,11 +325,15 @@ impl State {
             self.fruitless = self.fruitless.saturating_add(1);
             self.alpha = self.alpha.saturating_mul(2).min(max);
         }
-        if outstanding || worked || self.fruitless < PATIENCE {
+        if outstanding || worked || self.fruitless < PATIENCE || !self.quiet.is_reached() {
             self.set_asleep(false);
-            return Some(self.alpha);
+            return (Some(self.alpha), fresh);
         }
-        attention.turn(false);
+        if self.out().0 != detoured {
+            // One that still saw attention. It is new to the next round, which is soon.
+            self.set_asleep(false);
+            return (Some(min), fresh);
+        }
         if !self.asleep {
             self.ends().for_each(|end| end.tap.rest());
             self.set_asleep(true);
@@ -556,11 +341,12 @@ impl State {
             if self.has_entries() {
                 self.set_asleep(false);
                 self.fruitless = 0;
+                self.quiet = Quiet::No;
                 attention.turn(true);
-                return Some(min);
+                return (Some(min), fresh);
             }
         }
-        None
+        (None, fresh)
     }
 
     fn has_entries(&self) -> bool {
@@ -617,29 +403,4 @@ impl State {
             }
         }
     }
-
-    /// Takes entries from one ring; how many cells it went on.
-    pub(crate) fn drain(&mut self, id: u32, ring: Ring, budget: usize, to: &mut Outbox) -> usize {
-        match ring {
-            Ring::Dealloc => self.drain_dealloc(id, budget, to),
-            Ring::Revert(place) => self.drain_revert(id, place, budget, to),
-        }
-    }
-}
-
-/// Where a packet goes when nothing turns it round.
-fn natural_outlet(way: Way) -> Outlet {
-    match way {
-        Way::Received => Outlet::Input,
-        Way::Sent => Outlet::Output,
-    }
-}
-
-fn count_refusal(refused: &mut Refused, refusal: Refusal) {
-    let counter = match refusal {
-        Refusal::Index => &mut refused.index,
-        Refusal::Holder => &mut refused.holder,
-        Refusal::Generation => &mut refused.generation,
-    };
-    bump(counter, 1);
 }

@@ -75,7 +75,7 @@ use crate::uapi::tap::TAPS_MAX;
 /// How often what is held is taken back while packets still queue up behind it.
 pub(crate) const SWEEPS: u32 = 64;
 /// A detour sees what its own tap's program has given back; after so many it asks for what others have.
-const OTHERS_EVERY: u64 = 16;
+const OTHERS_EVERY: u64 = 64;
 /// How often a wait for free mbufs looks again, in microseconds: any session may give some back.
 const LOOK_AGAIN_US: u64 = 1000;
 
@@ -120,18 +120,20 @@ impl OnPoll for Serving {
         let work = state.round(self.id, self.pid, budget.min(ROUND), &mut outbox);
         // A last step over padding may go beyond it.
         let work = work.min(budget);
-        let rest = state.rest(work > 0, (self.alpha_min, self.alpha_max), &self.attentive);
+        let (rest, fresh) = state.rest(work > 0, (self.alpha_min, self.alpha_max), &self.attentive);
         let overdue = state.watch(self.calls.get());
         drop(state);
 
         self.deliver(&mut outbox, budget);
         self.state.lock().outbox = Some(outbox);
-        // A round that found nothing wakes nobody: who polls asks for a round, and would poll again.
-        if work > 0
-            && self
-                .sleepers
-                .wake(POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM)
-        {
+        // A round that found nothing wakes nobody: who polls asks for a round, and would poll again. For new
+        // packets it does what their detours may have overlooked.
+        let events = match (work > 0, fresh) {
+            (true, _) => POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM,
+            (false, true) => POLLIN | POLLRDNORM,
+            (false, false) => 0,
+        };
+        if events != 0 && self.sleepers.wake(events) {
             self.wakeups.add(1);
         }
         if overdue {
@@ -201,8 +203,8 @@ impl Serving {
     /// detour can tell, or if nobody would look soon: after a detour from the ring of `tap`.
     #[inline]
     pub(crate) fn kick(&self, tap: &Tap, number: u64) {
-        // Its full barrier is G, matches H: the packet is counted before attention is looked at.
-        if self.sleepers.wake(POLLIN | POLLRDNORM) {
+        // No barrier here, for every packet: `rest` and the round that finds the packet new make up for it.
+        if self.sleepers.wake_seen(POLLIN | POLLRDNORM) {
             self.wakeups.add(1);
         }
         if !self.attentive.get() || number % OTHERS_EVERY == 0 || tap.has_reverts() {

@@ -7,6 +7,7 @@
 use kernel::sync::Arc;
 
 use crate::region::Region;
+use crate::region::Stash;
 use crate::rings::RingPages;
 use crate::sys::word::SharedWord;
 use crate::uapi::mbuf::Header;
@@ -56,19 +57,22 @@ impl Supply {
             ..Header::default()
         };
         let size = self.alloc.size();
-        for done in 0..count {
-            if self.producer.room(size, self.alloc.program_position()) == 0 {
-                return done;
-            }
-            let Some(chain) = self.region.take(1) else {
-                return done;
+        let room = self.producer.room(size, self.alloc.program_position());
+        let cells = self.alloc.cells();
+        let mut stash = Stash::new();
+        let mut done = 0u32;
+        while done < count.min(room) {
+            let Some(chain) = self.region.take_one(&mut stash) else {
+                break;
             };
             self.region.write_header(chain.head(), &header);
             if let Some(cell) = self.producer.book(size, self.alloc.program_position()) {
-                self.alloc.cells().fill(cell, chain.allocate(session));
+                cells.fill(cell, chain.allocate(session));
             }
+            done = done.wrapping_add(1);
         }
-        count
+        self.region.empty(&mut stash);
+        done
     }
 
     /// Mbufs in the alloc ring now.

@@ -32,7 +32,8 @@ LEVELS='
 	supply:    account region rings
 	outbox:    flows revert
 	haul:      account stats events flows region tap revert
-	round:     account stats drops region rings tap tapend revert supply outbox
+	round:     account region rings stats tap watch tapend supply outbox
+	drain:     account stats drops flows region tap revert outbox round
 	serve:     account stats tap tapend outbox haul round
 	detour:    stats region tap serve
 	intake:    policies stats drops filter flows tap revert serve detour

@@ -7,6 +7,8 @@ use core::ptr::null_mut;
 use core::sync::atomic::AtomicPtr;
 
 use kernel::alloc::KBox;
+use kernel::bindings;
+use kernel::ffi::c_ulong;
 use kernel::sync::rcu::Guard;
 
 use super::atomic::Acquire;
@@ -33,6 +35,24 @@ impl<'a> From<&'a Guard> for Reading<'a> {
     /// The section that the guard stands for.
     fn from(_: &'a Guard) -> Self {
         Self(PhantomData)
+    }
+}
+
+/// A grace period: when it is over, every read section that was under way when it began has ended, and
+/// what was written there is seen.
+pub(crate) struct Grace(c_ulong);
+
+impl Grace {
+    /// Begins now. From any context but hard interrupts.
+    pub(crate) fn begin() -> Self {
+        // SAFETY: Takes no argument.
+        Self(unsafe { bindings::start_poll_synchronize_rcu() })
+    }
+
+    /// Whether it is over.
+    pub(crate) fn is_over(&self) -> bool {
+        // SAFETY: The cookie came from the call above.
+        unsafe { bindings::poll_state_synchronize_rcu(self.0) }
     }
 }
 

@@ -184,6 +184,7 @@ void nettap_server_arm(struct nettap_server *server, u64 ns);
 typedef bool (*nettap_condition_fn)(void *owner);
 struct nettap_sleepers *nettap_sleepers_new(void);
 void nettap_sleepers_free(struct nettap_sleepers *sleepers);
+bool nettap_sleepers_wake_seen(struct nettap_sleepers *sleepers, u32 events);
 bool nettap_sleepers_wake(struct nettap_sleepers *sleepers, u32 events);
 int nettap_sleepers_wait(struct nettap_sleepers *sleepers, nettap_condition_fn condition,
 			 void *owner, u64 ns);

@@ -55,7 +55,7 @@ void nettap_skb_describe(const struct sk_buff *skb, bool received, struct nettap
 	out->keepable = is_keepable(skb);
 }
 
-int nettap_skb_copy_out(const struct sk_buff *skb, int offset, void *to, int len)
+static __always_inline int copy_out(const struct sk_buff *skb, int offset, void *to, int len)
 {
 	/* Nearly always it is all in one piece. */
 	if (offset >= 0 ? offset + len <= skb_headlen(skb) :
@@ -66,7 +66,12 @@ int nettap_skb_copy_out(const struct sk_buff *skb, int offset, void *to, int len
 	return skb_copy_bits(skb, offset, to, len);
 }
 
-static void show_offload(const struct sk_buff *skb, u32 mac_len, struct nettap_header *to)
+int nettap_skb_copy_out(const struct sk_buff *skb, int offset, void *to, int len)
+{
+	return copy_out(skb, offset, to, len);
+}
+
+static noinline void show_offload(const struct sk_buff *skb, u32 mac_len, struct nettap_header *to)
 {
 	struct virtio_net_hdr hdr;
 
@@ -120,8 +125,7 @@ static void show(const struct sk_buff *skb, u32 mac_len, const struct nettap_mbu
 int nettap_skb_capture(const struct sk_buff *skb, u32 mac_len, u32 from,
 		       const struct nettap_mbuf *mbuf, struct nettap_header *to)
 {
-	const int err = nettap_skb_copy_out(skb, (int)(from - mac_len), (u8 *)to + mbuf->offset,
-					    mbuf->len);
+	const int err = copy_out(skb, (int)(from - mac_len), (u8 *)to + mbuf->offset, mbuf->len);
 
 	if (!err)
 		show(skb, mac_len, mbuf, to);

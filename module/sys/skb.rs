@@ -160,7 +160,7 @@ impl Skb {
     }
 
     /// Fills the mbuf at `to`: the bytes of the frame from `from` on, as many as `mbuf` says, and the header.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn capture(
         &self,
         seen: &Description,
@@ -202,7 +202,7 @@ impl Skb {
     }
 
     /// Makes it safe to keep beyond the hook. Nothing: the packet is lost.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn keep(self, seen: &Description) -> Option<Self> {
         if seen.0.keepable != 0 {
             return Some(self);

@@ -194,10 +194,7 @@ impl<'a, W: Word> Cells<'a, W> {
 
     /// Number of cells.
     pub fn size(&self) -> u32 {
-        if self.cells.is_empty() {
-            return 0;
-        }
-        1u32.wrapping_shl(self.log2)
+        self.cells.len() as u32
     }
 
     fn cell(&self, position: u32) -> Option<&'a Cell<W>> {
@@ -238,19 +235,21 @@ impl<'a, W: Word> Cells<'a, W> {
             return Look::NotYet;
         };
         let tag = cell.tag.load_acquire(); // B, matches A
-        let state = tag & STATE_MASK;
-        let lap = tag.wrapping_shr(LAP_SHIFT) & LAP_MASK;
         let here = self.lap(position);
-        if lap == here && state == STATE_FULL {
+        let which = tag & (STATE_MASK | LAP_MASK.wrapping_shl(LAP_SHIFT));
+        let whole = |state| state | here.wrapping_shl(LAP_SHIFT);
+        if which == whole(STATE_FULL) {
             return Look::Full(Entry {
                 index: cell.entry.load(),
                 generation: (tag.wrapping_shr(GENERATION_SHIFT) & 0xffff) as u16,
                 flags: (tag.wrapping_shr(FLAGS_SHIFT) & FLAGS_MASK) as u8,
             });
         }
-        if lap == here && state == STATE_PADDING {
+        if which == whole(STATE_PADDING) {
             return Look::Padding;
         }
+        let state = tag & STATE_MASK;
+        let lap = tag.wrapping_shr(LAP_SHIFT) & LAP_MASK;
         let before = here.wrapping_sub(1) & LAP_MASK;
         if tag == 0 || (lap == before && state >= STATE_FULL) {
             Look::NotYet
@@ -478,6 +477,7 @@ impl<W: Word> PrivateProducer<W> {
     }
 
     /// Books one cell and returns its position; nothing when the ring is full.
+    #[inline]
     pub fn book(&mut self, size: u32, position: &W) -> Option<u32> {
         // The cached position suffices until the ring looks full.
         let used = self.head.wrapping_sub(self.consumed);

@@ -557,12 +557,16 @@ impl Bundle {
             return 0;
         };
         let found = consumer.claim(room);
-        let mut good = 0;
-        for nth in 0..found {
-            // An index outside the region is nobody's mbuf; there is nothing to own or return.
-            if room[nth].index < region.mbufs {
-                room[good] = room[nth];
-                good += 1;
+        let mut good = found;
+        // An index outside the region is nobody's mbuf; there is nothing to own or return.
+        let is_good = |entry: &Entry| entry.index < region.mbufs;
+        if !room[..found].iter().all(is_good) {
+            good = 0;
+            for nth in 0..found {
+                if is_good(&room[nth]) {
+                    room[good] = room[nth];
+                    good += 1;
+                }
             }
         }
         self.end += good;

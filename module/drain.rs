@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! What a program gives back: the entries of its dealloc and revert rings, taken, checked against the
+//! account, and turned into packets to be delivered.
+//!
+//! Nearly always an entry names a packet of the tap that the one before it was of, unchanged, in one mbuf:
+//! [`Freed::take_back`] is for those, and what they count is added up for a whole run of them. All
+//! others go one by one through [`Region::claim`](crate::region::Region::claim).
+//!
+//! Under the session's lock, one round at a time; softirq, or bottom halves off; nothing sleeps.
+
+use kernel::sync::Arc;
+
+use crate::account::Holder;
+use crate::drops;
+use crate::flows::NO_FLOW;
+use crate::outbox::Outbox;
+use crate::region::Chain;
+use crate::region::Claim;
+use crate::region::Freed;
+use crate::region::Packet;
+use crate::region::Refusal;
+use crate::region::Unchanged;
+use crate::revert;
+use crate::revert::Outlet;
+use crate::round::Ring;
+use crate::round::State;
+use crate::stats::bump;
+use crate::stats::End;
+use crate::stats::Flaw;
+use crate::sys::hook::Way;
+use crate::tap::Tap;
+use crate::uapi::ring::Entry;
+use crate::uapi::ring::PrivateConsumer;
+use crate::uapi::ring::REVERT_CHANGED;
+use crate::uapi::ring::REVERT_FLAGS;
+use crate::uapi::stats::Refused;
+
+/// Packets of one tap that come back one after the other and end alike.
+struct Run {
+    tap: Arc<Tap>,
+    place: usize,
+    end: End,
+    packets: u64,
+    truesize: u64,
+}
+
+impl Run {
+    /// None yet, of the tap at this place.
+    fn of(tap: Arc<Tap>, place: usize, end: End) -> Self {
+        Self {
+            tap,
+            place,
+            end,
+            packets: 0,
+            truesize: 0,
+        }
+    }
+
+    /// The packet that an entry names, if it is of this run's tap.
+    #[inline(always)]
+    fn take(&self, entry: Entry, freed: &mut Freed<'_>, outbox: &mut Outbox) -> Option<Unchanged> {
+        let back = freed.take_back(entry, self.tap.label.id)?;
+        if back.flow != NO_FLOW {
+            outbox.remember(self.tap.out_of_flow(back.flow));
+        }
+        Some(back)
+    }
+
+    /// Counts a packet that has ended as the others.
+    #[inline(always)]
+    fn count(&mut self, truesize: u32) {
+        self.packets = self.packets.wrapping_add(1);
+        self.truesize = self.truesize.wrapping_add(u64::from(truesize));
+    }
+}
+
+impl State {
+    /// Takes entries from one ring; how many cells it went on.
+    pub(crate) fn drain(&mut self, id: u32, ring: Ring, budget: usize, to: &mut Outbox) -> usize {
+        match ring {
+            Ring::Dealloc => self.drain_dealloc(id, budget, to),
+            Ring::Revert(place) => self.drain_revert(id, place, budget, to),
+        }
+    }
+
+    /// Whether a holder is this session: itself, or one of its taps.
+    fn holds(&self, id: u32, holder: Holder) -> bool {
+        match holder {
+            Holder::Allocated(session) => session == id,
+            Holder::Detoured(tap) => self.place_of(tap).is_some(),
+            Holder::Free | Holder::Kernel | Holder::Chained(_) => false,
+        }
+    }
+
+    /// A run of the tap with this id, if it is one of the session's.
+    fn run_of(&self, tap: u32, end: End) -> Option<Run> {
+        let place = self.place_of(tap)?;
+        let tap = &self.taps.get(place)?.as_ref()?.tap;
+        Some(Run::of(Arc::clone(tap), place, end))
+    }
+
+    /// Counts what has come back in a run.
+    fn finish(&mut self, run: Option<Run>) {
+        let Some(run) = run else { return };
+        if run.end == End::DroppedByProgram {
+            bump(&mut self.deallocated, run.packets);
+        }
+        self.ended(run.place, run.packets, run.truesize, run.end);
+    }
+
+    fn ended(&mut self, place: usize, packets: u64, truesize: u64, how: End) {
+        if packets > 0 {
+            if let Some(Some(end)) = self.taps.get_mut(place) {
+                end.ended_all(packets, truesize, how);
+            }
+        }
+    }
+
+    /// Takes entries from the dealloc ring.
+    pub(crate) fn drain_dealloc(&mut self, id: u32, budget: usize, outbox: &mut Outbox) -> usize {
+        let Some(supply) = self.supply.as_mut() else {
+            return 0;
+        };
+        let cells = supply.dealloc.cells();
+        if supply.consumer.is_idle(&cells) {
+            return 0;
+        }
+        let (region, ring) = (Arc::clone(&supply.region), Arc::clone(&supply.dealloc));
+        let cells = ring.cells();
+        let mut consumer = core::mem::replace(&mut supply.consumer, PrivateConsumer::new());
+        let begin = consumer.position();
+        let mut freed = Freed::of(&region);
+        let mut run: Option<Run> = None;
+        // Padding is work too: a program could write it for ever.
+        while (consumer.position().wrapping_sub(begin) as usize) < budget && outbox.room() > 0 {
+            let Some(entry) = consumer.take(&cells) else {
+                break;
+            };
+            if entry.flags != 0 {
+                bump(&mut self.refused.flags, 1);
+                continue;
+            }
+            if let Some(run) = &mut run {
+                if let Some(back) = run.take(entry, &mut freed, outbox) {
+                    run.count(back.truesize);
+                    outbox.add(back.skb, Outlet::Drop, run.place);
+                    continue;
+                }
+            }
+            match region.claim(entry, |holder| self.holds(id, holder)) {
+                Ok(Claim::Buffer(chain)) => {
+                    bump(&mut self.deallocated, 1);
+                    freed.add(chain);
+                }
+                Ok(Claim::Packet(packet)) => {
+                    let next = self.run_of(packet.tap, End::DroppedByProgram);
+                    freed.add(packet.chain);
+                    if let Some(mut next) = next {
+                        next.count(packet.truesize);
+                        outbox.add(packet.skb, Outlet::Drop, next.place);
+                        outbox.remember(next.tap.out_of_flow(packet.flow));
+                        self.finish(run.replace(next));
+                    }
+                }
+                Err(refusal) => count_refusal(&mut self.refused, refusal),
+            }
+        }
+        self.finish(run);
+        let work = consumer.position().wrapping_sub(begin) as usize;
+        if work > 0 {
+            self.ends().for_each(|end| end.tap.shows_life());
+        }
+        consumer.publish(&ring.kernel_words().position);
+        if let Some(supply) = self.supply.as_mut() {
+            supply.consumer = consumer;
+        }
+        work
+    }
+
+    /// Takes entries from the revert ring of the tap at `place`.
+    pub(crate) fn drain_revert(
+        &mut self,
+        id: u32,
+        place: usize,
+        budget: usize,
+        outbox: &mut Outbox,
+    ) -> usize {
+        let Some(Some(end)) = self.taps.get_mut(place) else {
+            return 0;
+        };
+        if end.consumer.is_idle(&end.tap.revert.cells()) {
+            return 0;
+        }
+        let (tap, device) = (Arc::clone(&end.tap), Arc::clone(&end.device));
+        let mut consumer = core::mem::replace(&mut end.consumer, PrivateConsumer::new());
+        let begin = consumer.position();
+        let cells = tap.revert.cells();
+        let mut freed = Freed::of(&tap.region);
+        let outlet = revert::outlet_of(tap.options.mode);
+        // Nearly always a packet goes on from where it was detoured, or across from the same tap as the last.
+        let straight = outlet == natural_outlet(revert::way_of(tap.options.mode));
+        let mut home = Run::of(Arc::clone(&tap), place, End::Reverted);
+        let mut across: Option<Run> = None;
+        while (consumer.position().wrapping_sub(begin) as usize) < budget && outbox.room() > 0 {
+            let Some(entry) = consumer.take(&cells) else {
+                break;
+            };
+            if straight && entry.flags == 0 {
+                if let Some(back) = home.take(entry, &mut freed, outbox) {
+                    home.count(back.truesize);
+                    outbox.add(back.skb, outlet, place);
+                    continue;
+                }
+            }
+            if entry.flags == 0 {
+                if let Some(across) = &mut across {
+                    if let Some(mut back) = across.take(entry, &mut freed, outbox) {
+                        let way = revert::way_of(across.tap.options.mode);
+                        match revert::cross(&mut back.skb, way, outlet, &device) {
+                            Ok(()) => {
+                                across.count(back.truesize);
+                                outbox.add(back.skb, outlet, place);
+                            }
+                            Err(flaw) => self.refuse(across.place, back, flaw, outbox),
+                        }
+                        continue;
+                    }
+                }
+            }
+            let from = self.revert_one(id, place, &tap, entry, outbox, &mut freed);
+            if let Some(next) = from.and_then(|from| self.run_of(from, End::Crossed)) {
+                self.finish_across(across.replace(next), place);
+            }
+        }
+        self.finish_across(across, place);
+        self.finish(Some(home));
+        let work = consumer.position().wrapping_sub(begin) as usize;
+        if work > 0 {
+            tap.shows_life();
+        }
+        consumer.publish(&tap.revert.kernel_words().position);
+        if let Some(end) = self.tap_at_mut(place, tap.label.id) {
+            end.consumer = consumer;
+        }
+        work
+    }
+
+    /// Counts what has come across to the tap at `place` in a run.
+    fn finish_across(&mut self, run: Option<Run>, place: usize) {
+        if let (Some(run), Some(Some(end))) = (&run, self.taps.get_mut(place)) {
+            bump(&mut end.counts.crossed_in, run.packets);
+        }
+        self.finish(run);
+    }
+
+    /// Drops a packet of the tap at `home`, for what is wrong with it.
+    #[inline(never)]
+    fn refuse(&mut self, home: usize, back: Unchanged, flaw: Flaw, outbox: &mut Outbox) {
+        self.ended(home, 1, u64::from(back.truesize), End::Refused(flaw));
+        outbox.add(back.skb, Outlet::Drop, home);
+    }
+
+    /// One entry that is in no run. Tells which tap its packet came across from as it was, if it did.
+    #[inline(never)]
+    fn revert_one<'a>(
+        &mut self,
+        id: u32,
+        place: usize,
+        to: &'a Tap,
+        entry: Entry,
+        outbox: &mut Outbox,
+        freed: &mut Freed<'a>,
+    ) -> Option<u32> {
+        if entry.flags & !REVERT_FLAGS != 0 {
+            if let Some(Some(end)) = self.taps.get_mut(place) {
+                bump(&mut end.counts.refused.flags, 1);
+            }
+            return None;
+        }
+        // Nearly always it is the ring's own tap that held it.
+        let own = Holder::Detoured(to.label.id);
+        let may = |holder| holder == own || self.holds(id, holder);
+        match to.region.claim(entry, may) {
+            Ok(Claim::Packet(packet)) => {
+                let unchanged = entry.flags & REVERT_CHANGED == 0;
+                let across = (unchanged && packet.tap != to.label.id).then_some(packet.tap);
+                self.revert_packet(place, to, entry, packet, outbox, freed);
+                across
+            }
+            Ok(Claim::Buffer(chain)) => {
+                self.send_new(id, place, to, chain, outbox, freed);
+                None
+            }
+            Err(refusal) => {
+                if let Some(Some(end)) = self.taps.get_mut(place) {
+                    count_refusal(&mut end.counts.refused, refusal);
+                }
+                None
+            }
+        }
+    }
+
+    /// A detoured packet comes back by the revert ring of the tap at `place`.
+    fn revert_packet(
+        &mut self,
+        place: usize,
+        to: &Tap,
+        entry: Entry,
+        packet: Packet<'_>,
+        outbox: &mut Outbox,
+        freed: &mut Freed<'_>,
+    ) {
+        let Packet {
+            tap,
+            mut skb,
+            truesize,
+            flow,
+            chain,
+            ..
+        } = packet;
+        let home = if tap == to.label.id {
+            Some(place)
+        } else {
+            self.place_of(tap)
+        };
+        let Some(home) = home else {
+            return;
+        };
+        let (Some(Some(from)), Some(Some(toward))) = (self.taps.get(home), self.taps.get(place))
+        else {
+            return;
+        };
+        let way = revert::way_of(from.tap.options.mode);
+        let outlet = revert::outlet_of(to.options.mode);
+        let changed = entry.flags & REVERT_CHANGED != 0;
+        // A received packet that leaves by a device, its own too, takes a bridge's way out.
+        let turns = home != place || outlet != natural_outlet(way);
+        let mut result = Ok(());
+        if changed {
+            result = revert::apply_changes(&to.region, &chain, &mut skb, way, &from.device);
+        }
+        if result.is_ok() && turns {
+            result = revert::cross(&mut skb, way, outlet, &toward.device);
+        }
+        let end = match result {
+            Err(flaw) => End::Refused(flaw),
+            Ok(()) if home != place => End::Crossed,
+            Ok(()) if changed => End::Changed,
+            Ok(()) => End::Reverted,
+        };
+        let outlet = if result.is_ok() { outlet } else { Outlet::Drop };
+        let mut out = None;
+        if let Some(Some(from)) = self.taps.get_mut(home) {
+            from.ended(truesize, end);
+            out = from.tap.out_of_flow(flow);
+        }
+        if end == End::Crossed {
+            if let Some(Some(toward)) = self.taps.get_mut(place) {
+                bump(&mut toward.counts.crossed_in, 1);
+            }
+        }
+        outbox.add(skb, outlet, place);
+        outbox.remember(out);
+        freed.add(chain);
+    }
+
+    /// A new packet comes by the revert ring of the tap at `place`.
+    fn send_new<'a>(
+        &mut self,
+        id: u32,
+        place: usize,
+        to: &'a Tap,
+        chain: Chain<'a>,
+        outbox: &mut Outbox,
+        freed: &mut Freed<'a>,
+    ) {
+        let Some(Some(end)) = self.taps.get_mut(place) else {
+            return;
+        };
+        let outlet = revert::outlet_of(to.options.mode);
+        match revert::make_new(&to.region, chain, id, outlet, &end.device, freed) {
+            Ok(skb) => {
+                bump(&mut end.counts.injected, 1);
+                outbox.add(skb, outlet, place);
+            }
+            Err(flaw) => {
+                bump(&mut end.counts.injected_refused, 1);
+                end.tap.tell_drop(drops::refused(flaw), 0, 1);
+            }
+        }
+    }
+}
+
+/// Where a packet goes when nothing turns it round.
+fn natural_outlet(way: Way) -> Outlet {
+    match way {
+        Way::Received => Outlet::Input,
+        Way::Sent => Outlet::Output,
+    }
+}
+
+fn count_refusal(refused: &mut Refused, refusal: Refusal) {
+    let counter = match refusal {
+        Refusal::Index => &mut refused.index,
+        Refusal::Holder => &mut refused.holder,
+        Refusal::Generation => &mut refused.generation,
+    };
+    bump(counter, 1);
+}
