@@ -403,8 +403,12 @@ struct sk_buff *nettap_skb_new(struct net_device *dev, u32 len)
 	struct sk_buff *skb;
 	int err;
 
-	skb = alloc_skb_with_frags(linear + room, len - linear, PAGE_ALLOC_COSTLY_ORDER, &err,
-				   GFP_ATOMIC);
+	/* Bottom halves are off, so the heads that the NAPIs of this CPU keep are ours too. */
+	if (linear == len)
+		skb = __alloc_skb(linear + room, GFP_ATOMIC, SKB_ALLOC_NAPI, NUMA_NO_NODE);
+	else
+		skb = alloc_skb_with_frags(linear + room, len - linear, PAGE_ALLOC_COSTLY_ORDER,
+					   &err, GFP_ATOMIC);
 	if (!skb)
 		return NULL;
 	skb_reserve(skb, room);

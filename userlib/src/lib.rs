@@ -56,6 +56,7 @@ mod meta;
 #[cfg(test)]
 mod mock;
 mod monitor;
+mod send;
 mod session;
 mod sys;
 mod tap;

@@ -409,6 +409,18 @@ impl Region {
         unsafe { self.at(buffer).cast::<Header>().read_volatile() }
     }
 
+    /// Who holds it, as the kernel wrote; 0 after `fork`.
+    pub(crate) fn holder(&self, buffer: &Buffer) -> u32 {
+        if !self.is_here() {
+            return 0;
+        }
+        let header = self.at(buffer).cast::<Header>();
+        // SAFETY: as for `header`; no reference is made.
+        let holder = unsafe { &raw const (*header).holder };
+        // SAFETY: as for `header`.
+        unsafe { holder.read_volatile() }
+    }
+
     /// Writes the header; nothing after `fork`.
     pub(crate) fn set_header(&self, buffer: &mut Buffer, header: &Header) {
         if self.is_here() {

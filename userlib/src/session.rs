@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use nettap_uapi::ioctl;
 use nettap_uapi::mbuf::HEADER_SIZE;
+use nettap_uapi::ring::Entry;
 use nettap_uapi::tap::{Access, GROUP_MAX};
 use nettap_uapi::ABI_VERSION;
 
@@ -118,7 +119,13 @@ impl Shelf {
 
     /// Returns an mbuf; waits for room rather than lose it.
     pub(crate) fn dealloc(&self, buffer: &Buffer) {
-        while self.guard.is_owner() && self.dealloc.give(&[buffer.entry(0)]) == 0 {
+        self.dealloc_entry(buffer.entry(0));
+    }
+
+    /// The same for what a ring carries for it.
+    pub(crate) fn dealloc_entry(&self, entry: Entry) {
+        let entry = Entry { flags: 0, ..entry };
+        while self.guard.is_owner() && self.dealloc.give(&[entry]) == 0 {
             // The ring is full: the kernel empties it now. A cell that another thread has booked and
             // not filled yet stays in the way until that thread runs.
             match self.push(-1, 0, None) {

@@ -219,7 +219,7 @@ pub struct Tap {
     name: String,
     mode: Mode,
     fd: OwnedFd,
-    shelf: Arc<Shelf>,
+    pub(crate) shelf: Arc<Shelf>,
 }
 
 impl Tap {
@@ -417,7 +417,7 @@ impl Tap {
     }
 
     /// Rings the doorbell if the kernel has asked for it.
-    fn after_push(&self) {
+    pub(crate) fn after_push(&self) {
         if self.revert.wants_doorbell() {
             // A tap that has ended has taken its packets back; the caller learns it when it waits.
             let _ = self.doorbell();

@@ -331,3 +331,52 @@ fn a_burst_of_another_session_is_refused() {
     assert_eq!(theirs.revert_burst(&mut burst), Err(Error::OtherSession));
     assert_eq!(burst.len(), 1);
 }
+
+#[test]
+fn new_frames_go_out_many_at_a_time_in_order() {
+    let (session, kernel) = Machine::default().session();
+    let tap = session.tap("eth0").output().open().unwrap();
+    let before = kernel.held();
+    let frames: Vec<Vec<u8>> = (0..3u8).map(|n| vec![n; 60 + usize::from(n)]).collect();
+    let frames: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+    assert_eq!(tap.send_burst(&frames), Ok(3));
+    kernel.serve();
+    let state = kernel.state();
+    let sent: Vec<&[u8]> = state
+        .sent
+        .iter()
+        .map(|sent| sent.bytes.as_slice())
+        .collect();
+    assert_eq!((sent, state.refused), (frames, 0));
+    drop(state);
+    assert_eq!(kernel.held(), before);
+}
+
+#[test]
+fn a_frame_longer_than_an_mbuf_is_refused_and_none_is_sent() {
+    let (session, kernel) = Machine::default().session();
+    let tap = session.tap("eth0").output().open().unwrap();
+    let long = vec![0u8; 1 << 16];
+    let before = kernel.held();
+    let refused = tap.send_burst(&[&[1; 60], &long]);
+    assert!(
+        matches!(refused, Err(Error::NoRoom { wanted: 65536, .. })),
+        "{refused:?}"
+    );
+    kernel.serve();
+    assert_eq!(kernel.held(), before);
+    assert!(kernel.state().sent.is_empty());
+}
+
+#[test]
+fn frames_that_find_no_mbuf_or_no_room_are_the_callers_still() {
+    let (session, kernel) = Machine::default().session();
+    let tap = session.tap("eth0").output().open().unwrap();
+    let frame: &[u8] = &[7; 60];
+    let many = vec![frame; 1000];
+    let went = tap.send_burst(&many).unwrap();
+    assert!((1..1000).contains(&went), "{went}");
+    kernel.serve();
+    let state = kernel.state();
+    assert_eq!((state.sent.len(), state.refused), (went, 0));
+}

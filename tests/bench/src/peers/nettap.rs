@@ -7,7 +7,7 @@ use crate::generate::{FullSocket, BATCH};
 use crate::lines::{self, Spec};
 use crate::world::{self, ip, A, B};
 use anyhow::{bail, Result};
-use nettap::{Burst, Error, Mbuf, Mode, OnFull, Session, Tap, Wait, Waiter};
+use nettap::{Burst, Error, Mode, OnFull, Session, Tap, Wait, Waiter};
 use std::time::Duration;
 
 /// What the program does with what it takes from the first tap.
@@ -26,7 +26,6 @@ struct Program {
     deed: Deed,
     modify: bool,
     burst: Burst,
-    packets: Vec<Mbuf>,
     taps: Vec<Tap>,
     session: Session,
     waiter: Waiter,
@@ -82,7 +81,6 @@ fn program(
         deed,
         modify: spec.modify,
         burst: session.burst(BATCH),
-        packets: Vec::with_capacity(BATCH),
         taps,
         idle: idle_taps(&session, spec.idle)?,
         waiter: wait.waiter(),
@@ -126,32 +124,21 @@ impl Program {
         }
         Ok(n)
     }
-
-    fn fill(&mut self) -> Result<usize> {
-        let Deed::Send(frame) = &self.deed else {
-            return Ok(0);
-        };
-        while self.packets.len() < BATCH {
-            let Some(mut packet) = self.session.alloc() else {
-                break;
-            };
-            packet.set_payload(frame)?;
-            self.packets.push(packet);
-        }
-        Ok(self.packets.len())
-    }
 }
 
 impl Peer for Program {
     fn turn(&mut self, _: usize) -> Result<usize> {
-        let mut n = self.take_or_fill()?;
+        let mut n = match self.deed {
+            Deed::Send(_) => 0,
+            _ => self.take()?,
+        };
         match (&self.deed, self.taps.as_slice()) {
             (Deed::Return, [tap, ..]) | (Deed::Cross, [_, tap]) => {
                 tap.revert_burst_all(&mut self.burst)?;
             }
-            (Deed::Send(_), [tap, ..]) => {
-                // What does not fit stays for the next turn.
-                n = tap.revert_batch(&mut self.packets)?;
+            (Deed::Send(frame), [tap, ..]) => {
+                // What does not fit is for the next turn.
+                n = tap.send_burst(&[frame.as_slice(); BATCH])?;
                 // One call a batch: else nothing but the timer would look at the ring.
                 tap.doorbell()?;
             }
@@ -193,14 +180,5 @@ impl Peer for Program {
             }
         }
         Ok(())
-    }
-}
-
-impl Program {
-    fn take_or_fill(&mut self) -> Result<usize> {
-        match self.deed {
-            Deed::Send(_) => self.fill(),
-            _ => self.take(),
-        }
     }
 }
