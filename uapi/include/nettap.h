@@ -1656,8 +1656,8 @@ struct nettap_tap_stats {
 	 */
 	uint64_t scribbled_detour;
 	/**
-	 * Packets that the host or the interface refused after the tap had sent them on (queue full,
-	 * interface down).
+	 * Packets that were not taken after the tap had sent them on: the interface is down, or its queue full.
+	 * What the network layer drops after that it counts itself.
 	 */
 	uint64_t undelivered;
 	/**
