@@ -94,8 +94,83 @@ pub(crate) fn compare(report: &Report, path: &Path) -> Result<()> {
             reference.kernel
         );
     }
+    if compared == 0 {
+        bail!("no line of the reference was measured, so nothing was compared");
+    }
     if slower > 0 {
         bail!("{slower} lines cost more than 3 % more than the reference");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Unit;
+    use crate::result::Record;
+
+    fn line(name: &str, cost: f64, marginal: Option<f64>) -> Record {
+        Record {
+            line: name.to_owned(),
+            path: name.trim_end_matches("-60").to_owned(),
+            size: 60,
+            packets: 1,
+            cost: [cost; 3],
+            floor: None,
+            marginal,
+            rival: None,
+            library_calls: None,
+            mark: 1,
+            counts: None,
+            best_peer: None,
+        }
+    }
+
+    fn report(lines: Vec<Record>) -> Report {
+        Report {
+            kernel: "7.3".to_owned(),
+            unit: Unit::Instructions,
+            lines,
+        }
+    }
+
+    /// What the gate says of a run of `now` after one of `before`.
+    fn verdict(before: Record, now: Record) -> Result<()> {
+        let path = std::env::temp_dir().join(format!(
+            "ntbench-gate-{}-{}",
+            std::process::id(),
+            now.cost[0]
+        ));
+        keep(&report(vec![before]), &path)?;
+        let verdict = compare(&report(vec![now]), &path);
+        fs::remove_file(&path)?;
+        verdict
+    }
+
+    #[test]
+    fn three_percent_of_what_is_over_the_floor_are_too_much() {
+        let before = || line("input-60", 7500.0, Some(1000.0));
+        assert!(verdict(before(), line("input-60", 7531.0, Some(1031.0))).is_err());
+        assert!(verdict(before(), line("input-60", 7529.0, Some(1029.0))).is_ok());
+        assert!(verdict(before(), line("input-60", 7000.0, Some(500.0))).is_ok());
+    }
+
+    #[test]
+    fn small_lines_may_move_by_what_two_runs_differ() {
+        let before = || line("output-60", 6200.0, Some(200.0));
+        assert!(verdict(before(), line("output-60", 6219.0, Some(219.0))).is_ok());
+        assert!(verdict(before(), line("output-60", 6221.0, Some(221.0))).is_err());
+    }
+
+    #[test]
+    fn floors_are_no_business_of_the_gates() {
+        let before = line("floor-drop-60", 4500.0, None);
+        assert!(verdict(before, line("floor-drop-60", 5500.0, None)).is_ok());
+    }
+
+    #[test]
+    fn nothing_to_compare_is_no_pass() {
+        let before = line("input-60", 7500.0, Some(1000.0));
+        assert!(verdict(before, line("consume-60", 5500.0, Some(900.0))).is_err());
+    }
 }
