@@ -24,6 +24,8 @@ NETTAP_MODULE=${NETTAP_MODULE:-$HERE/../build/$(uname -r)/nettap.ko}
 PATH=$HERE/../build/target/release:$HERE/../build/target/release/examples:$PATH
 readonly HERE
 export NETTAP_MODULE PATH SLOWNESS NETTAP_TEST=1
+# A locale would be a dozen files that each program opens.
+export LC_ALL=C
 
 # What a healthy kernel does not print.
 readonly COMPLAINTS='BUG[: ]|WARNING:|Oops|general protection|rcu:.*(stall|detected)|INFO: (task|lockdep|trying)|blocked for more than'\
@@ -35,19 +37,45 @@ passed=0 failed=0 skipped=0
 OUT=$(mktemp -d)
 readonly OUT
 
-complaints() { dmesg | sed "1,/$1/d" | grep -E "$COMPLAINTS"; }
+# The programs that the tests start most. In emulation nearly all the time goes into starting programs, and a good part of
+# that into asking the host for their files.
+readonly OFTEN='awk bash cmp dmesg grep insmod ip jq mktemp mount nsenter ping rmmod sed sh sleep socat timeout unshare'
+
+# in_memory: their files, and the libraries', move to the layer in memory that the guest has above its root filesystem;
+# the module goes without its debugging information, as an installed one does, since all of it is read at each loading.
+in_memory() {
+	local program name arrow file files=(/etc/ld.so.cache)
+	for program in $OFTEN; do
+		program=$(type -P "$program")
+		files+=("$program")
+		while read -r name arrow file _; do
+			if [[ $arrow == '=>' ]]; then files+=("$file"); elif [[ $name == /* ]]; then files+=("$name"); fi
+		done < <(LD_TRACE_LOADED_OBJECTS=1 "$program")
+	done
+	# A file of the lower layer is copied up when its times change.
+	touch -c "${files[@]}"
+	strip --strip-debug -o "$OUT/nettap.ko" "$NETTAP_MODULE"
+	NETTAP_MODULE=$OUT/nettap.ko
+}
+
+# started VARIABLE: how many processes were ever started.
+started() {
+	local key value
+	while read -r key value _; do
+		[[ $key != processes ]] || printf -v "$1" %d "$value"
+	done </proc/stat
+}
+
+# complaints MARKER: what the kernel's log complains of behind it.
+complaints() {
+	dmesg | awk -v marker="$1" -v complaints="$COMPLAINTS" \
+		'behind && $0 ~ complaints { print; found = 1 } index($0, marker) { behind = 1 } END { exit !found }'
+}
 
 # idle: no session but those that ask, no tap, and every mbuf free. Packets that were made of mbufs may still be under
 # way for a moment.
 idle() {
-	local tries state
-	for ((tries = 0; tries < 100 * SLOWNESS; tries++)); do
-		state=$(tapctl --json region show |
-			jq -c '.region | [.sessions, .taps, (.made | not) or .held.free == .mbufs, .groups]')
-		[[ $state != '[0,0,true,[]]' ]] || return 0
-		sleep 0.05
-	done
-	echo "left over: [sessions, taps, all mbufs free, named groups] is $state"
+	! ntdrive idle --within $((5 * SLOWNESS)) || return 0
 	tapctl session list
 	tapctl tap list
 	return 1
@@ -71,7 +99,8 @@ judge() {
 }
 
 run() {
-	local name=$1 log=$OUT/$1.log status=0 start=$EPOCHREALTIME took verdict
+	local name=$1 log=$OUT/$1.log status=0 start=$EPOCHREALTIME took verdict line lines before after
+	started before
 	echo "nettap-test: $name begins" >/dev/kmsg
 	timeout --signal=KILL "$LIMIT" unshare --mount --net --pid --fork --kill-child --mount-proc --propagation private -- \
 		bash "$HERE/guest/$name.sh" >"$log" 2>&1 </dev/null || status=$?
@@ -83,12 +112,18 @@ run() {
 	"$SKIPPED") verdict=skip skipped=$((skipped + 1)) ;;
 	*) verdict=FAIL failed=$((failed + 1)) ;;
 	esac
-	printf '%-4s  %-24s %3d.%d s' "$verdict" "$name" $((took / 10)) $((took % 10))
-	if [[ $verdict == skip ]]; then printf '  %s' "$(tail -n 1 "$log")"; fi
+	started after
+	mapfile -t lines <"$log"
+	printf '%-4s  %-24s %3d.%d s %5d processes' "$verdict" "$name" $((took / 10)) $((took % 10)) $((after - before))
+	if [[ $verdict == skip ]]; then printf '  %s' "${lines[-1]}"; fi
 	echo
-	sed -n 's/^figure: /      /p' "$log"
-	if [[ $verdict == FAIL || ${V:-} ]]; then sed 's/^/      /' "$log"; fi
-	[[ ! -w /out ]] || cp "$log" /out/
+	for line in "${lines[@]}"; do
+		case $line in
+		'figure: '*) echo "      ${line#figure: }" ;;
+		*) [[ $verdict != FAIL && ! ${V:-} ]] || echo "      $line" ;;
+		esac
+	done
+	[[ ! -w /out ]] || printf '%s\n' "${lines[@]}" >"/out/$name.log"
 }
 
 # Pages that each processor keeps at hand count as used in meminfo, and may be many megabytes.
@@ -162,6 +197,7 @@ main() {
 		part=$2
 		shift 2
 	fi
+	in_memory
 	grep -q '^nettap ' /proc/modules || insmod "$NETTAP_MODULE"
 	mapfile -t names < <(tests "${part%/*}" "${part#*/}" "$@")
 	((${#names[@]})) || { echo "no test is called so: $*" >&2 && exit 1; }

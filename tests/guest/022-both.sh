@@ -28,6 +28,5 @@ both_see
 part "one ends, the other goes on"
 stop in
 pings client 10.1.0.1 10
-quiet b0 output
-counts b0 output ended.reverted -eq 60
+quiet b0 output ended.reverted -eq 60
 stop out

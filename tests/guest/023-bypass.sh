@@ -21,7 +21,7 @@ reaches b0 bypass dropped.cut_off -gt 0
 reaches b0 bypass ended.dropped_by_program -gt 0
 part "its ARP as well: nobody answers for the box"
 ip -n client neighbour flush dev c0
-refuses "ARP to the box" ns client arping -q -c 2 -w 2 -I c0 10.1.0.1
+refuses "ARP to the box" ns client arping -q -c 1 -w 1 -I c0 10.1.0.1
 stop drop
 pings client 10.1.0.1
 
@@ -29,7 +29,7 @@ part "two, crossed, are a bridge: client and server are neighbours, the box is n
 tapped bridge box ntdrive relay --tap b0:bypass --tap b1:bypass --do cross
 pings client 10.1.0.9 20
 lost client 10.1.0.1
-noise "$WORK/up" 4
+noise "$WORK/up" 2
 tcp_sink sink server 8000 "$WORK/there"
 tcp_send client "$WORK/up" 10.1.0.9 8000
 finish sink

@@ -16,24 +16,14 @@ pings client fd01::1 1
 taps=(--tap b0:input --tap b0:output --only 7000 --full-checksum)
 
 # becomes SENT ARRIVED: in both directions, over IPv4 and IPv6.
-becomes() {
-	local place from to address
-	for place in 'client box 10.1.0.1' 'client box [fd01::1]' 'box client 10.1.0.2' 'box client [fd01::2]'; do
-		read -r from to address <<<"$place"
-		receiver recv "$to" "$address:7000" --count 3 --text
-		datagrams "$from" "$address:7000" --count 3 --text "$1"
-		finish recv
-		expect "datagrams at $address that are now '$2'" "$(grep -c "^$2\$" "$WORK/recv.log")" -eq 3
-	done
-}
+becomes() { become "$1" "$2" 'client box 10.1.0.1' 'client box [fd01::1]' 'box client 10.1.0.2' 'box client [fd01::2]'; }
 
 seen() { (($(grep -c ' > 10\.1\.0\.2\.7000:' "$WORK/dump.log") >= $1)); }
 
 part "grown at the tail"
 tapped relay box ntdrive relay "${taps[@]}" --append " and more"
 becomes less "less and more"
-quiet b0 input
-counts b0 input ended.changed -eq 6
+quiet b0 input ended.changed -eq 6
 stop relay
 part "shrunk at the tail"
 tapped relay box ntdrive relay "${taps[@]}" --trim 5
@@ -98,9 +88,9 @@ done
 
 part "shrunk at the head: a tag among the bytes is taken away"
 frames=(--src 10.1.0.1:7000 --dst 10.1.0.2:7000 --src-mac "$MAC_B0" --dst-mac "$MAC_C0" --vlan 99 --count 20)
-receiver recv client 10.1.0.2:7000 --count 0 --linger 0.5
+receiver recv client 10.1.0.2:7000 --count 0 --until-told
 ns box ntdrive frame-send b0 "${frames[@]}" >/dev/null
-finish recv
+heard recv
 tapped relay box ntdrive relay --tap b0:output --untag
 receiver recv client 10.1.0.2:7000 --count 20
 ns box ntdrive frame-send b0 "${frames[@]}" >/dev/null

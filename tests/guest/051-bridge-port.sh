@@ -17,7 +17,7 @@ address client c0 10.1.0.2/24
 address server s0 10.1.0.3/24
 address box br0 10.1.0.1/24
 pings client 10.1.0.3 2
-noise "$WORK/data" 4
+noise "$WORK/data" 2
 
 exchange() {
 	pings client 10.1.0.3 20
@@ -41,9 +41,7 @@ stop relay
 part "the bridge: what is for the box"
 tapped relay box ntdrive relay --tap br0:input --tap br0:output
 exchange
-quiet br0 input
-counts br0 input ended.reverted -ge 20
-counts br0 input ended.reverted -lt 60
+quiet br0 input ended.reverted -ge 20 ended.reverted -lt 60
 stop relay
 
 part "a port that is cut off by a bypass is no port for that time"

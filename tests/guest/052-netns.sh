@@ -11,8 +11,7 @@ netns elsewhere
 
 tapped relay elsewhere ntdrive relay --tap b0:input --tap b0:output --netns box
 pings client 10.1.0.1 20
-quiet b0 input
-counts b0 input ended.reverted -eq 20
+quiet b0 input ended.reverted -eq 20
 counts b0 output ended.reverted -eq 20
 part "the tap says where it stands"
 expect "namespace of the tap" "$(count b0 input netns)" -eq "$(stat -L -c %i /run/netns/box)"
@@ -24,8 +23,7 @@ expect "tap in the wrong namespace" "$(ns elsewhere ntdrive raw try-tap b0 input
 part "tapctl does it too"
 tapctl --netns box tap add --dev b0 --mode input >"$WORK/add.log"
 pings client 10.1.0.1 5
-quiet b0 input
-counts b0 input ended.reverted -eq 5
+quiet b0 input ended.reverted -eq 5
 tapctl --netns box tap del --dev b0
 open_taps 0 || fail "the tap is still there"
 pings client 10.1.0.1 2

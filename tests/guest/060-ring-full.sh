@@ -13,27 +13,23 @@ pair
 overwhelm() {
 	tapped relay box ntdrive relay --tap b0:input --ring-cells 16 --on-full "$1"
 	kill -STOP "${PIDS[relay]}"
-	receiver recv box 10.1.0.1:7000 --count "$2" --unordered --linger 0.5
+	receiver recv box 10.1.0.1:7000 --count "$2" --unordered
 	datagrams client 10.1.0.1:7000 --count 116
-	counts b0 input detoured.packets -eq 16
-	counts b0 input detoured.in_flight -eq 16
+	counts b0 input detoured.packets -eq 16 detoured.in_flight -eq 16
 	balance
 	kill -CONT "${PIDS[relay]}"
 	finish recv
-	quiet b0 input
-	counts b0 input ended.reverted -eq 16
+	quiet b0 input ended.reverted -eq 16
 }
 
 part pass
 overwhelm pass 116
-counts b0 input passed.ring -eq 100
-counts b0 input dropped.ring -eq 0
+counts b0 input passed.ring -eq 100 dropped.ring -eq 0
 stop relay
 
 part drop
 overwhelm drop 16
-counts b0 input passed.ring -eq 0
-counts b0 input dropped.ring -eq 100
+counts b0 input passed.ring -eq 0 dropped.ring -eq 100
 stop relay
 
 part "a stopped program with pass: TCP goes on, past it"

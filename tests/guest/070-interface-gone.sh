@@ -60,11 +60,11 @@ stop relay
 part "deleted under traffic"
 for _ in 1 2 3; do
 	tapped relay box ntdrive relay --tap b0:input --tap b0:output --until-gone
-	start flood client ping -q -n -f -w 3 10.1.0.1
+	start flood client ping -q -n -f 10.1.0.1
 	reaches b0 input ended.reverted -gt 100
 	ip -n box link del b0
 	finish relay
-	wait "${PIDS[flood]}" || true
+	kill_hard flood
 	wire client c0 "$MAC_C0" box b0 "$MAC_B0"
 	address client c0 10.1.0.2/24
 	address box b0 10.1.0.1/24

@@ -8,7 +8,7 @@
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 pair
-noise "$WORK/data" 48
+noise "$WORK/data" 24
 lost_segments() { for space in client box; do ns $space nstat -asz TcpExtTCPLostRetransmit TcpRetransSegs; done | awk '/TcpRetransSegs/ { n += $2 } END { print n }'; }
 
 tcp_sink down box 8000 "$WORK/down"
@@ -16,7 +16,7 @@ tcp_sink up client 8001 "$WORK/up"
 tapped echo box echo --mode input,output --ring 1024 b0
 start send_down client socat -u "OPEN:$WORK/data" TCP:10.1.0.1:8000
 start send_up box socat -u "OPEN:$WORK/data" TCP:10.1.0.2:8001
-under_way() { test_count b0 input detoured.packets -gt 100 || { has_ended send_down && has_ended send_up; }; }
+under_way() { test_counts b0 input detoured.packets -gt 100 || { has_ended send_down && has_ended send_up; }; }
 kills=0
 for _ in 1 2 3 4 5; do
 	await "packets of the transfers, or their end" under_way

@@ -52,8 +52,8 @@ expect "packets in the capture" "$(tcpdump -B 16384 -r "$WORK/box.pcap" -n 2>/de
 
 part "dropped before the tap"
 before=$(count b0 input detoured.packets)
-receiver recv box 10.1.0.1:7009 --count 0 --linger 0.3
+receiver recv box 10.1.0.1:7009 --count 0 --until-told
 datagrams client 10.1.0.1:7009 --count 20
-finish recv
+heard recv
 counts b0 input detoured.packets -eq "$before"
 stop relay

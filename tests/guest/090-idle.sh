@@ -17,10 +17,10 @@ pings client 10.1.0.1 20
 quiet b0 input
 quiet b0 output
 # What is asynchronous comes to rest.
-rests() { local before; before=$(session rounds); sleep 0.1; [[ $(session rounds) == "$before" ]]; }
+rests() { local before; before=$(session rounds); pause 0.1; [[ $(session rounds) == "$before" ]]; }
 await "the server sleeps" rests
 rounds=$(session rounds) calls=$(session calls) used=$(ticks "${PIDS[echo]}")
-sleep 2
+pause 2
 expect "rounds in 2 s" "$(session rounds)" -eq "$rounds"
 # It wakes once a second, to look after signals, and then asks twice about each tap.
 expect "calls in 2 s" "$(session calls)" -le $((calls + 16))

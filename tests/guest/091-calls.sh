@@ -12,13 +12,13 @@ relay=(ntdrive relay --tap b0:input --ring-cells 4096 --only 7000 --wait poll)
 
 part "the library and the kernel count"
 tapped relay box "${relay[@]}" --count-calls-from 100
-receiver recv box 10.1.0.1:7000 --count 5000 --seconds 60
-start sender client ntdrive udp-send 10.1.0.1:7000 --count 5000 --gap 100
+receiver recv box 10.1.0.1:7000 --count 2500 --seconds 60
+start sender client ntdrive udp-send 10.1.0.1:7000 --count 2500 --gap 100
 reaches b0 input ended.reverted -ge 100
 from=$(count b0 input ended.reverted) before=$(session calls)
 finish sender
 finish recv
-reaches b0 input ended.reverted -ge 5000
+reaches b0 input ended.reverted -ge 2500
 to=$(count b0 input ended.reverted) after=$(session calls)
 stop relay
 expect "packets that the kernel counted over" $((to - from)) -gt 1000
@@ -33,7 +33,7 @@ start sender client ntdrive udp-send 10.1.0.1:7000 --count 4000 --gap 100
 reaches b0 input ended.reverted -ge 100
 timeout -s INT 60 strace -f -c -S calls -U name,calls -o "$WORK/strace.txt" -p "${PIDS[relay]}" 2>"$WORK/strace.log" &
 strace=$!
-await "strace is attached" grep -q attached "$WORK/strace.log"
+await "strace is attached" said strace attached
 from=$(count b0 input ended.reverted)
 finish sender
 finish recv

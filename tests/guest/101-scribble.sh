@@ -9,7 +9,7 @@
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 seconds=$((${MINUTES:-0} * 60))
-((seconds)) || seconds=8
+((seconds)) || seconds=5
 road
 victim
 start flood client ping -q -n -i 0.002 10.1.0.1
@@ -20,7 +20,6 @@ ns box nthostile scribble --tap b0:input --tap b0:output --to 10.1.0.2:9 --secon
 	tee "$WORK/scribble.log"
 kill_hard flood
 kill_hard large
-figure "$(summary scribble seconds) s of scribbling, seed $(summary scribble seed): $(summary scribble 'tricks | add') tricks," \
-	"$(summary scribble 'deeds | add') packets dealt with in $(summary scribble rounds) sessions;" \
-	"refused: $(summary scribble taps.refused_entries) entries, $(summary scribble taps.refused_packets) packets"
+figure "$(summary scribble '"\(.seconds) s of scribbling, seed \(.seed): \(.tricks | add) tricks, \(.deeds | add) packets dealt with in " +
+	"\(.rounds) sessions; refused: \(.taps.refused_entries) entries, \(.taps.refused_packets) packets"')"
 unharmed

@@ -33,11 +33,11 @@ start storm box nthostile storm kill --kills "$kills" --seed "${SEED:-$RANDOM}" 
 while is_running storm; do transfer; done
 finish storm
 transfer
-expect "packets that the killed programs' taps had" "$(summary storm taps.detoured)" -gt 0
-expect "packets lost" "$(summary storm lost)" -eq 0
+read -r detoured lost < <(summary storm '"\(.taps.detoured) \(.lost)"')
+expect "packets that the killed programs' taps had" "$detoured" -gt 0
+expect "packets lost" "$lost" -eq 0
 open_taps 0 || fail "taps are left"
 expect "free mbufs" "$(region held.free)" -eq "$(region mbufs)"
-figure "$(summary storm kills) times kill -9 in $(summary storm seconds) s, seed $(summary storm seed)" \
-	"($(summary storm while_starting) while starting, $(summary storm while_stopped) stopped):" \
-	"$transfers transfers of $(($(stat -c %s "$WORK/data") >> 20)) MB complete; of $(summary storm taps.detoured) detoured packets $(summary storm taps.reinjected)" \
-	"were sent on for the dead, $(summary storm lost) lost; region full, no tap left; segments sent again by TCP: $(sent_again)"
+figure "$(summary storm '"\(.kills) times kill -9 in \(.seconds) s, seed \(.seed) (\(.while_starting) while starting, \(.while_stopped) stopped); " +
+	"of \(.taps.detoured) detoured packets \(.taps.reinjected) were sent on for the dead, \(.lost) lost"');" \
+	"$transfers transfers of $(($(stat -c %s "$WORK/data") >> 20)) MB complete; region full, no tap left; segments sent again by TCP: $(sent_again)"

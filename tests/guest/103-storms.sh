@@ -16,17 +16,17 @@ storm() {
 	flow "in_$1" client box 10.1.0.1:7000
 	flow "out_$1" box client 10.1.0.2:7000
 	ns box nthostile storm "$1" --tap b0:input --tap b0:output "${@:2}" | tee "$WORK/$1.log"
-	flowed "in_$1" box 7000
-	flowed "out_$1" client 7000
-	expect "packets lost" "$(summary "$1" lost)" -eq 0
+	flowed "in_$1"
+	flowed "out_$1"
+	expect "packets lost" "$(summary "$1" .lost)" -eq 0
 	open_taps 0 || fail "taps are left"
 	expect "free mbufs" "$(region held.free)" -eq "$(region mbufs)"
 }
 
 storm signals --seconds $((2 * times))
-figure "$(summary signals signals) signals, $(summary signals interrupted) calls interrupted, $(summary signals echoed) packets echoed meanwhile"
+figure "$(summary signals '"\(.signals) signals, \(.interrupted) calls interrupted, \(.echoed) packets echoed meanwhile"')"
 storm pass --hands $((6 * times))
-figure "a session through $(summary pass hands) hands by SCM_RIGHTS, each killed: none of $(summary pass taps.detoured) packets lost"
+figure "$(summary pass '"a session through \(.hands) hands by SCM_RIGHTS, each killed: none of \(.taps.detoured) packets lost"')"
 storm exec
 storm forks --processes $((60 * times))
-figure "$(summary forks processes) forks and theirs shared a session: none of $(summary forks taps.detoured) packets lost"
+figure "$(summary forks '"\(.processes) forks and theirs shared a session: none of \(.taps.detoured) packets lost"')"

@@ -22,7 +22,7 @@ held() {
 	tapped relay "$1" ntdrive relay --tap b0:input --tap b0:output --netns box --do hold --only 7000 --until-gone
 	datagrams client 10.1.0.1:7000 --count 20
 	datagrams box 10.1.0.2:7000 --count 20
-	start flood client ping -q -n -f -w 20 10.1.0.1
+	start flood client ping -q -n -f 10.1.0.1
 	reaches b0 input detoured.in_flight -ge 20
 	reaches b0 output detoured.in_flight -ge 20
 	reaches b0 input ended.reverted -gt 50
@@ -39,7 +39,7 @@ quickly() {
 }
 
 gone() {
-	wait "${PIDS[flood]}" || true
+	kill_hard flood
 	finish relay
 	said relay '^gone' || fail "the program was not told"
 	open_taps 0 || fail "a tap outlived its interface"

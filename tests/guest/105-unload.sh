@@ -31,7 +31,7 @@ while ((SECONDS < end)); do
 			else
 				refused=$((refused + 1))
 			fi
-			sleep 0.05
+			pause 0.05
 		done
 	else
 		refused=$((refused + 1))

@@ -27,8 +27,8 @@ done
 
 part "each allocation and each copy of a program's life, one after the other"
 ns box nthostile faults --tap b0:output --to 10.1.0.2:9 | tee "$WORK/faults.log"
-expect "refusals" "$(summary faults faults)" -gt 20
-figure "$(summary faults faults) allocations and copies refused, one at a time, in all requests: $(summary faults steps)"
+expect "refusals" "$(summary faults .faults)" -gt 20
+figure "$(summary faults '"\(.faults) allocations and copies refused, one at a time, in all requests: \(.steps)"')"
 
 # Allocations of the module only: those whose callers stand between its first and last instruction.
 part "allocations of the data path, one in twenty"

@@ -47,9 +47,9 @@ for fanout in any flow; do
 	listen 100 "${order[@]}"
 	send 100 100
 	judge
-	await "nothing is out" test_total b0 input detoured.in_flight -eq 0
+	total_reaches b0 input detoured.in_flight -eq 0
 	expect "packets of all four" "$(total b0 input ended.reverted)" -eq 800
-	expect "programs that had some" "$(shares b0 input ended.reverted)" -ge 3
+	expect "programs that had some" "$(sharers b0 input ended.reverted)" -ge 3
 	pings client 10.1.0.1 5
 	stop one
 	stop two
@@ -71,7 +71,7 @@ stop two
 program six flow
 kill_hard five
 judge
-await "nothing is out" test_total b0 input detoured.in_flight -eq 0
+total_reaches b0 input detoured.in_flight -eq 0
 stop four
 stop six
 await "the taps are gone" open_taps 0
@@ -81,11 +81,11 @@ program one any --do hold --only 7001
 program two any --do hold --only 7001
 receiver recv box 10.1.0.1:7001 --count 100 --unordered
 datagrams client 10.1.0.1:7001 --count 100
-await "both hold" test_total b0 input detoured.in_flight -eq 100
-expect "programs that hold" "$(shares b0 input detoured.in_flight)" -eq 2
+total_reaches b0 input detoured.in_flight -eq 100
+expect "programs that hold" "$(sharers b0 input detoured.in_flight)" -eq 2
 balance
 kill_hard one
-await "the other's stay" test_total b0 input detoured.in_flight -eq 50
+total_reaches b0 input detoured.in_flight -eq 50
 kill_hard two
 finish recv
 await "the taps are gone" open_taps 0

@@ -36,23 +36,23 @@ part "hold: packets wait for the program, and come to it in order"
 keeper hold
 receiver recv box 10.1.0.1:7000 --count 300
 datagrams client 10.1.0.1:7000 --count 100
-await "they wait" test_total b0 input detoured.in_flight -eq 100
+total_reaches b0 input detoured.in_flight -eq 100
 consumer one hold
-await "they were handed over" test_total b0 input ended.handed_over -eq 100
+total_reaches b0 input ended.handed_over -eq 100
 datagrams client 10.1.0.1:7000 --count 100 --first 100
-await "they went through the program" test_total b0 input ended.reverted -eq 200
+total_reaches b0 input ended.reverted -eq 200
 part "the program is replaced"
 balance
 stop one
 datagrams client 10.1.0.1:7000 --count 100 --first 200
-await "they wait again" test_total b0 input detoured.in_flight -eq 100
+total_reaches b0 input detoured.in_flight -eq 100
 consumer two hold
 finish recv
 stop two
 part "nobody comes: what has waited follows on_exit"
 receiver recv box 10.1.0.1:7000 --count 100
 datagrams client 10.1.0.1:7000 --count 100
-await "they wait" test_total b0 input detoured.in_flight -eq 100
+total_reaches b0 input detoured.in_flight -eq 100
 stop keeper
 finish recv
 

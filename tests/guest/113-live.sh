@@ -8,6 +8,8 @@
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 pair
+# On the loopback interface tapctl compiles expressions for an interface of another namespace.
+ip link set lo up
 
 # change OPTION…: of the tap for received packets.
 change() { tapctl tap set "$(tap_id b0 input)" "$@" >/dev/null; }
@@ -82,12 +84,12 @@ stop relay
 part "the end"
 tapped relay box ntdrive relay --tap b0:input --do hold --only 7000
 change --on-exit drop
-receiver recv box 10.1.0.1:7000 --count 0 --linger 1
+receiver recv box 10.1.0.1:7000 --count 0 --until-told
 datagrams client 10.1.0.1:7000 --count 10
 reaches b0 input detoured.in_flight -eq 10
 expect "on-exit" "$(listed on_exit)" = '"drop"'
 kill_hard relay
-finish recv
+heard recv
 tapped relay box ntdrive relay --tap b0:input --do hold --only 7000 --on-exit drop
 datagrams client 10.1.0.1:7000 --count 10
 reaches b0 input detoured.in_flight -eq 10
@@ -112,7 +114,7 @@ pings client 10.1.0.1 5
 change --no-consumer hold
 receiver recv box 10.1.0.1:7000 --count 20
 datagrams client 10.1.0.1:7000 --count 20
-await "they wait" test_total b0 input detoured.in_flight -eq 20
+total_reaches b0 input detoured.in_flight -eq 20
 change --no-consumer pass
 finish recv
 pings client 10.1.0.1 5
@@ -135,7 +137,7 @@ pings client 10.1.0.1 5
 part "confirmed in time: it stays"
 ns box tapctl tap add --dev b0 --mode input --confirm $((2 * ${SLOWNESS:-1})) >/dev/null
 tapctl tap confirm "$(tap_id b0 input)" >/dev/null
-sleep $((2 * ${SLOWNESS:-1} + 1))
+pause $((2 * ${SLOWNESS:-1} + 1))
 pings client 10.1.0.1 5
 open_taps 1 || fail "a confirmed tap has ended"
 finish pings

@@ -11,6 +11,5 @@ pair
 
 part "the interface for programs"
 start sink client socat -u UDP4-RECV:7000 /dev/null
-sink_listens() { [[ $(ns client ss -Hlun 'sport = :7000') ]]; }
-await "the sink listens" sink_listens
+await "the sink listens" listens sink 7000 udp
 ns box ntdrive raw events b0 10.1.0.2:7000

@@ -22,12 +22,12 @@ hears() { tapctl version >/dev/null && [[ -s $WORK/$1.log ]]; }
 events() { jq -c ".event | $2" <"$WORK/$1.log"; }
 # one NAME FILTER: there is such an event; it is awaited.
 one() { await "$1 is told: $2" happened "$1" "$2"; }
-happened() { events "$1" "select($2)" | grep . >/dev/null; }
+happened() { [[ $(events "$1" "select($2)") ]]; }
 
 # caught_up: packets come, until one of them finds the tap open again.
 caught_up() {
 	pings client 10.1.0.1 1
-	[[ $(count b0 input watchdog.failed_open) == false ]]
+	[[ $(count b0 input watchdog.failed_open) == 0 ]]
 }
 
 part "the life of a program that is killed while it holds packets"
@@ -44,7 +44,7 @@ one all ".kind == \"tap-open\" and .tap == $id and .dev == \"b0\" and .mode == \
 one all ".kind == \"reclaim\" and .tap == $id and .count == 20 and .passed == 20 and .dropped == 0 and .cause == \"exit\""
 one all ".kind == \"tap-close\" and .tap == $id and .cause == \"exit\" and .by == null"
 one all '.kind == "session-close" and .comm == "ntdrive" and .cause == "exit"'
-await "the same for people" said plain "tap-close .*tap $id (input, b0), pid [0-9]* (ntdrive): exit"
+await "the same for people" said plain "tap-close .*tap $id \(input, b0\), pid [0-9]* \(ntdrive\): exit"
 
 part "who ended a tap by its id"
 tapped relay box ntdrive relay --tap b0:input --until-gone

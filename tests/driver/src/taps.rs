@@ -2,6 +2,7 @@
 
 //! Taps from command-line arguments.
 
+use crate::NAMED_NAMESPACES;
 use anyhow::{bail, Context, Result};
 use clap::{Args, ValueEnum};
 use nettap::{Fanout, Gso, Mode, NoConsumer, OnExit, OnFull, Session, Tap};
@@ -9,9 +10,6 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::str::FromStr;
 use std::time::Duration;
-
-/// Where `ip netns` keeps its namespaces.
-const NAMED_NAMESPACES: &str = "/run/netns";
 
 /// An interface and a mode, written `b0:input`.
 #[derive(Clone, Debug)]

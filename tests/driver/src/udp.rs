@@ -108,6 +108,9 @@ pub(crate) struct Recv {
     /// Seconds to listen for what should not come, once all is there.
     #[arg(long, default_value_t = 0.2)]
     linger: f64,
+    /// Listen for what should not come until SIGTERM.
+    #[arg(long)]
+    until_told: bool,
     /// Print payloads as text, one a line, instead of judging numbers.
     #[arg(long)]
     text: bool,
@@ -144,7 +147,12 @@ impl Recv {
             self.take(bytes, &mut tally);
             came = if self.text { came + 1 } else { tally.unique() };
         }
-        let aftermath = after(self.linger);
+        // Who is told to end has listened to the silence already.
+        let aftermath = match self.until_told {
+            true => after(FOR_EVER),
+            false if signals.stop() => Instant::now(),
+            false => after(self.linger),
+        };
         while let Some(bytes) = receive(&socket, &mut buffer, aftermath, &signals)? {
             self.take(bytes, &mut tally);
             came += u64::from(self.text);
@@ -203,8 +211,11 @@ fn after(seconds: f64) -> Instant {
     Instant::now() + Duration::from_secs_f64(seconds)
 }
 
-/// How often a receiver that waits looks at its signals.
-const GLANCE: Duration = Duration::from_millis(200);
+/// Seconds after which tests/run.sh has long killed a test.
+const FOR_EVER: f64 = 1e6;
+/// How long nothing comes before a receiver that was told to end does so, since what was sent may
+/// still be under way.
+const SILENCE: Duration = Duration::from_millis(300);
 
 /// One datagram, or nothing when the time is over, or when a signal has said so and no more comes.
 fn receive<'a>(
@@ -213,20 +224,18 @@ fn receive<'a>(
     deadline: Instant,
     signals: &Signals,
 ) -> Result<Option<&'a [u8]>> {
+    let silence = slowly(SILENCE);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(None);
         }
-        socket.set_read_timeout(Some(left.min(GLANCE)))?;
+        socket.set_read_timeout(Some(left.min(silence)))?;
         match socket.recv(buffer) {
             Ok(length) => return Ok(buffer.get(..length)),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-                ) =>
-            {
+            // The signal itself: from now on the whole of the silence.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 if signals.stop() {
                     return Ok(None);
                 }
