@@ -65,9 +65,26 @@ pub(crate) fn apply_changes(
     way: Way,
     home: &Device,
 ) -> Result<(), Flaw> {
+    // Nearly always there is one mbuf, and a room for many takes longer to sweep than it to change.
+    if chain.count() == 1 {
+        apply_to::<1>(region, chain, skb, way, home)
+    } else {
+        apply_to::<{ CHAIN_MAX as usize }>(region, chain, skb, way, home)
+    }
+}
+
+/// The same for a chain of at most `N`.
+#[inline(never)]
+fn apply_to<const N: usize>(
+    region: &Region,
+    chain: &Chain<'_>,
+    skb: &mut Skb,
+    way: Way,
+    home: &Device,
+) -> Result<(), Flaw> {
     let seen = skb.describe(way);
     let gso = seen.is_gso();
-    let mut windows = [None::<(u32, Window)>; CHAIN_MAX as usize];
+    let mut windows = [None::<(u32, Window)>; N];
     let mut first = None;
     let mut shape = Shape::new(chain.count(), region.mbuf_size());
     for (index, place) in chain.indices().zip(windows.iter_mut()) {

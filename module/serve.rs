@@ -44,6 +44,8 @@ use crate::round::Ring;
 use crate::round::State;
 use crate::stats::bump;
 use crate::stats::Counter;
+use crate::sys::atomic::Atomic;
+use crate::sys::atomic::Relaxed;
 use crate::sys::chardev::PollRequest;
 use crate::sys::netdev::synchronize;
 use crate::sys::server::HasServer;
@@ -61,6 +63,7 @@ use crate::sys::task::current_comm;
 use crate::sys::task::current_pid;
 use crate::sys::task::BottomHalvesOff;
 use crate::sys::task::Process;
+use crate::sys::word::SharedWord;
 use crate::tap::Gate;
 use crate::tap::Tap;
 use crate::tapend::TapEnd;
@@ -97,6 +100,9 @@ pub(crate) struct Serving {
     attentive: Attention,
     calls: Counter,
     wakeups: Counter,
+    /// Whether somebody has looked for packets in vain and may sleep since: the next packet wakes, and no more
+    /// until somebody looks again.
+    wanted: Atomic<bool>,
     /// Whoever pauses the server: one at a time.
     #[pin]
     pausing: Mutex<()>,
@@ -126,15 +132,16 @@ impl OnPoll for Serving {
 
         self.deliver(&mut outbox, budget);
         self.state.lock().outbox = Some(outbox);
-        // A round that found nothing wakes nobody: who polls asks for a round, and would poll again. For new
-        // packets it does what their detours may have overlooked.
-        let events = match (work > 0, fresh) {
-            (true, _) => POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM,
-            (false, true) => POLLIN | POLLRDNORM,
-            (false, false) => 0,
-        };
-        if events != 0 && self.sleepers.wake(events) {
+        // A round that found nothing wakes nobody: who polls asks for a round, and would poll again.
+        if work > 0 && self.sleepers.wake(POLLOUT | POLLWRNORM) {
             self.wakeups.add(1);
+        }
+        if fresh {
+            // What the detours may have overlooked.
+            SharedWord::full_barrier(); // H, matches G
+            if self.wanted.load(Relaxed) {
+                self.wake_for_packets();
+            }
         }
         if overdue {
             self.server.defer();
@@ -185,6 +192,7 @@ impl Serving {
                 attentive: Attention::new(),
                 calls: Counter::new(),
                 wakeups: Counter::new(),
+                wanted: Atomic::new(false),
                 pausing <- new_mutex!((), "nettap_pausing"),
             }),
             GFP_KERNEL,
@@ -204,12 +212,26 @@ impl Serving {
     #[inline]
     pub(crate) fn kick(&self, tap: &Tap, number: u64) {
         // No barrier here, for every packet: `rest` and the round that finds the packet new make up for it.
-        if self.sleepers.wake_seen(POLLIN | POLLRDNORM) {
-            self.wakeups.add(1);
+        if self.wanted.load(Relaxed) {
+            self.wake_for_packets();
         }
         if !self.attentive.get() || number % OTHERS_EVERY == 0 || tap.has_reverts() {
             self.server.schedule();
         }
+    }
+
+    #[inline(never)]
+    fn wake_for_packets(&self) {
+        self.wanted.store(false, Relaxed);
+        if self.sleepers.wake(POLLIN | POLLRDNORM) {
+            self.wakeups.add(1);
+        }
+    }
+
+    /// Somebody is about to look for packets, and to sleep if there is none.
+    fn want(&self) {
+        self.wanted.store(true, Relaxed);
+        SharedWord::full_barrier(); // G, matches H: a packet that is not seen now is new to a round after this
     }
 
     /// Serves on behalf of a system call, and counts it.
@@ -339,6 +361,7 @@ impl Serving {
             return Err(ENODEV);
         }
         let woken = self.sleepers.wait(timeout, || {
+            self.want();
             self.with(|state| {
                 let mut open = state.ends().peekable();
                 open.peek().is_none() || open.any(|end| end.tap.is_ready())
@@ -435,6 +458,7 @@ impl Serving {
     /// What `poll` sees: of one tap, or of all.
     pub(crate) fn poll(&self, request: &PollRequest<'_>, tap: Option<(usize, u32)>) -> u32 {
         self.sleepers.poll_wait(request);
+        self.want();
         self.look();
         self.with(|state| match tap {
             None => {

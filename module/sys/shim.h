@@ -113,6 +113,7 @@ int nettap_skb_copy_out(const struct sk_buff *skb, int offset, void *to, int len
 
 void nettap_skb_at_mac(struct sk_buff *skb, bool received);
 int nettap_skb_resize(struct sk_buff *skb, int head, int tail);
+bool nettap_skb_is_plain(const struct sk_buff *skb);
 int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len);
 int nettap_skb_settle(struct sk_buff *skb, const struct nettap_offload *offload, bool moved);
 void nettap_skb_at_network(struct sk_buff *skb, struct net_device *dev);
@@ -184,7 +185,6 @@ void nettap_server_arm(struct nettap_server *server, u64 ns);
 typedef bool (*nettap_condition_fn)(void *owner);
 struct nettap_sleepers *nettap_sleepers_new(void);
 void nettap_sleepers_free(struct nettap_sleepers *sleepers);
-bool nettap_sleepers_wake_seen(struct nettap_sleepers *sleepers, u32 events);
 bool nettap_sleepers_wake(struct nettap_sleepers *sleepers, u32 events);
 int nettap_sleepers_wait(struct nettap_sleepers *sleepers, nettap_condition_fn condition,
 			 void *owner, u64 ns);

@@ -308,6 +308,12 @@ int nettap_skb_resize(struct sk_buff *skb, int head, int tail)
 	return 0;
 }
 
+/* Whether all of it lies in one piece of memory that nobody else sees. */
+bool nettap_skb_is_plain(const struct sk_buff *skb)
+{
+	return !skb_is_nonlinear(skb) && !skb_cloned(skb);
+}
+
 /* Writes into bytes that nobody else sees: unlike skb_store_bits(), never into shared fragments. */
 int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len)
 {

@@ -25,15 +25,6 @@ void nettap_sleepers_free(struct nettap_sleepers *sleepers)
 	kfree(sleepers);
 }
 
-/* Without a barrier: who has only just begun to sleep may be overlooked. */
-bool nettap_sleepers_wake_seen(struct nettap_sleepers *sleepers, u32 events)
-{
-	if (likely(!waitqueue_active(&sleepers->queue)))
-		return false;
-	wake_up_interruptible_poll(&sleepers->queue, (__force __poll_t)events);
-	return true;
-}
-
 /* wq_has_sleeper() has the full barrier that pairs with the sleeper's. */
 bool nettap_sleepers_wake(struct nettap_sleepers *sleepers, u32 events)
 {

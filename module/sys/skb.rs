@@ -245,7 +245,7 @@ impl Skb {
 
     /// Makes bytes `offset .. offset + len` of a frame at its mac header equal to shared memory at
     /// `from`, writing only where they differ, so that the payload of a super-packet whose headers
-    /// were edited stays where it is.
+    /// were edited stays where it is. What lies in one piece is written at once, read once.
     pub(crate) fn write_back(
         &mut self,
         offset: u32,
@@ -253,6 +253,14 @@ impl Skb {
         from: usize,
         len: u32,
     ) -> Result {
+        // SAFETY: Valid by the type invariant.
+        if unsafe { ffi::nettap_skb_is_plain(self.as_ptr()) } {
+            let window = pages.window(from, len as usize).ok_or(EFAULT)?;
+            // SAFETY: Valid packet, not shared; the window has `len` bytes, and the range is checked inside.
+            return kernel::error::to_result(unsafe {
+                ffi::nettap_skb_store(self.as_ptr(), offset, window.as_ptr().cast(), len)
+            });
+        }
         let mut done = 0u32;
         while done < len {
             let n = len.wrapping_sub(done).min(CHUNK as u32);

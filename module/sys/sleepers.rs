@@ -76,14 +76,6 @@ impl Sleepers {
         unsafe { ffi::nettap_sleepers_wake(self.0.as_ptr(), events) }
     }
 
-    /// The same without the barrier, for a fraction of the cost: whoever began to sleep in this moment may be
-    /// overlooked, so somebody must call [`Sleepers::wake`] soon after.
-    #[inline]
-    pub(crate) fn wake_seen(&self, events: u32) -> bool {
-        // SAFETY: Valid by the type invariant.
-        unsafe { ffi::nettap_sleepers_wake_seen(self.0.as_ptr(), events) }
-    }
-
     /// Sleeps until the condition holds; `None` waits for ever. The condition runs before every sleep
     /// and must not sleep itself.
     pub(crate) fn wait<F: Fn() -> bool>(&self, timeout: Option<Duration>, condition: F) -> Woken {
