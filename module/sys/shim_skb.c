@@ -520,6 +520,11 @@ struct sk_buff *nettap_deliver_input_all(struct sk_buff *list)
 	struct sk_buff *skb, *rest, *down = NULL, **end = &down;
 	struct list_head up, *last = &up;
 
+	/* A list takes longer than one packet by itself. */
+	if (!list->next && netif_running(list->dev)) {
+		nettap_deliver_input(list);
+		return NULL;
+	}
 	for (skb = list; skb; skb = rest) {
 		rest = skb->next;
 		skb_mark_not_on_list(skb);
