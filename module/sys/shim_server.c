@@ -128,16 +128,17 @@ void nettap_server_free(struct nettap_server *server)
 
 /*
  * Rounds stay on one CPU while its timer is armed: packets that left by turns from two would overtake
- * each other in the backlogs and transmit queues that each CPU has of its own. Elsewhere an ordinary
- * request trusts the timer, an urgent one interrupts that CPU. Bottom halves off, or on: then a
- * round here runs before this returns.
+ * each other in the backlogs and transmit queues that each CPU has of its own. So it is also while the
+ * timer runs: it has left its queue then and not asked for the round yet. Elsewhere an ordinary request
+ * trusts the timer, an urgent one interrupts that CPU. Bottom halves off, or on: then a round here runs
+ * before this returns.
  */
 void nettap_server_schedule(struct nettap_server *server, bool urgent)
 {
 	const int home = READ_ONCE(server->home);
 
 	local_bh_disable();
-	if (home == smp_processor_id() || !hrtimer_is_queued(&server->timer))
+	if (home == smp_processor_id() || !hrtimer_active(&server->timer))
 		napi_schedule(&server->napi);
 	else if (urgent && !call_home(server, home))
 		napi_schedule(&server->napi);
