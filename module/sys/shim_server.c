@@ -152,7 +152,7 @@ bool nettap_server_complete(struct nettap_server *server, int work)
 
 void nettap_server_defer(struct nettap_server *server)
 {
-	queue_work(system_unbound_wq, &server->work);
+	queue_work(system_dfl_wq, &server->work);
 }
 
 void nettap_server_arm(struct nettap_server *server, u64 ns)
