@@ -10,7 +10,8 @@
 pair
 
 part "stopped, while packets come: they are late, then they pass, none is lost, doubled or overtaken"
-tapped relay box ntdrive relay --tap b0:input --tap b0:output --max-age 500
+# As many cells as come within max_age: packets that find a ring full overtake those that are in it.
+tapped relay box ntdrive relay --tap b0:input --tap b0:output --max-age 500 --ring-cells 1024
 pings client 10.1.0.1 3
 receiver recv box 10.1.0.1:7000 --count 1500 --seconds 60
 kill -STOP "${PIDS[relay]}"
