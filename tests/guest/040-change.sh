@@ -17,7 +17,7 @@ address server s0 fd02::2/64
 ip -n client -6 route add default via fd01::1
 ip -n server -6 route add default via fd02::1
 ns box sh -c 'echo 1 >/proc/sys/net/ipv6/conf/all/forwarding'
-pings client fd02::2 1
+reachable client fd02::2
 
 checksum_errors() { ns "$1" nstat -asz | awk '/Udp6?InCsumErrors/ { n += $2 } END { print n + 0 }'; }
 

@@ -12,7 +12,7 @@ pair
 with_ipv6 client box
 address client c0 fd01::2/64
 address box b0 fd01::1/64
-pings client fd01::1 1
+reachable client fd01::1
 taps=(--tap b0:input --tap b0:output --only 7000 --full-checksum)
 
 # becomes SENT ARRIVED: in both directions, over IPv4 and IPv6.

@@ -377,6 +377,10 @@ pings() { ns "$1" ping -q -n -c "${3:-5}" -i 0.005 -W 2 "$2" >"$WORK/ping.log" |
 # answered NAME: of the pings in its log all up to the last that was answered; behind it some may have been under way.
 answered() { sed -n 's/.*icmp_seq=\([0-9]*\) .*/\1/p' "$WORK/$1.log" | sort -nu | awk '$1 != NR { exit 1 }'; }
 
+# reachable NAMESPACE ADDRESS: awaits an answer. An IPv6 address that is new listens to its neighbours a moment later, and
+# who has asked too early asks again after a second, at every hop.
+reachable() { await "$2 answers $1" ns "$1" ping -q -n -c 1 -W 1 "$2"; }
+
 # lost NAMESPACE ADDRESS: no ping is answered.
 lost() { ! ns "$1" ping -q -n -c 2 -i 0.05 -W 0.5 "$2" >"$WORK/ping.log" 2>&1 || fail "$2 answers a ping from $1"; }
 
