@@ -384,8 +384,8 @@ reachable() { await "$2 answers $1" ns "$1" ping -q -n -c 1 -W 1 "$2"; }
 # lost NAMESPACE ADDRESS: no ping is answered.
 lost() { ! ns "$1" ping -q -n -c 2 -i 0.05 -W 0.5 "$2" >"$WORK/ping.log" 2>&1 || fail "$2 answers a ping from $1"; }
 
-# noise FILE MEGABYTES: less in a slow kernel, since what it looks for is on every packet's way.
-noise() { head -c "$((($2 + ${SLOWNESS:-1} - 1) / ${SLOWNESS:-1}))M" /dev/urandom >"$1"; }
+# noise FILE MEGABYTES: AMPLE times as many; less in a slow kernel, since what it looks for is on every packet's way.
+noise() { head -c "$((($2 * ${AMPLE:-1} + ${SLOWNESS:-1} - 1) / ${SLOWNESS:-1}))M" /dev/urandom >"$1"; }
 
 # web NAMESPACE ADDRESS: nginx serves $WORK/www there, and takes uploads by PUT.
 web() {
