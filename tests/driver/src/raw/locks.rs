@@ -3,11 +3,13 @@
 //! Shared locks by hand: what each request refuses, whom a wait waits for, and what the kernel makes of a word
 //! whose owner is gone or never was one.
 
+use super::events::Listener;
 use super::session::{Session, Shared};
 use crate::checks::Checks;
 use crate::Outcome;
 use anyhow::{Context, Result};
 use memmap2::{MmapOptions, MmapRaw};
+use nettap_uapi::event::{EventKind, CAUSE_CLOSED, CAUSE_UNMAP};
 use nettap_uapi::ioctl::{self, LOCK_REGISTER, LOCK_UNREGISTER, LOCK_WAIT, LOCK_WAKE};
 use nettap_uapi::layout::LOCKS_LEN;
 use nettap_uapi::lock::{
@@ -334,7 +336,15 @@ fn wakes(checks: &mut Checks) -> Outcome {
     Ok(())
 }
 
+/// Of each event of sessions that ended with locks in hand: the session, why, and how many locks.
+fn told(listener: &mut Listener, sessions: &[u32]) -> Result<Vec<(u32, u32, u64)>> {
+    let events = listener.take_of(sessions).context("read")?;
+    let one = |e: &nettap_uapi::event::Event| (e.session, e.cause, e.count);
+    Ok(events.iter().map(one).collect())
+}
+
 fn deaths(checks: &mut Checks) -> Outcome {
+    let mut listener = Listener::to(&[EventKind::LockReleased])?;
     let one = Member::new()?;
     for number in 0..LOCKS_MAX {
         one.ask(LOCK_REGISTER, number).context("register")?;
@@ -362,6 +372,11 @@ fn deaths(checks: &mut Checks) -> Outcome {
     );
     checks.equal("and the other's is not", one.word(9).load(), one.id);
     checks.equal(
+        "who listens is told how many",
+        told(&mut listener, &[one.id, two_id])?,
+        vec![(two_id, CAUSE_CLOSED, 63)],
+    );
+    checks.equal(
         "the next owner is told",
         try_take(one.word(4), one.id),
         Attempt::TakenFromDead,
@@ -378,6 +393,14 @@ fn deaths(checks: &mut Checks) -> Outcome {
     three.ask(LOCK_REGISTER, 9).context("register")?;
     one.session.unmap().context("unmap")?;
     checks.equal("and so is unmap", three.word(9).load(), LOCK_OWNER_DIED);
+    checks.equal(
+        "  of which listeners are told",
+        told(&mut listener, &[one.id, two_id, three.id])?,
+        vec![(one.id, CAUSE_UNMAP, 1)],
+    );
+    drop(three);
+    let none = told(&mut listener, &[one.id, two_id])?;
+    checks.equal("who ends without a lock is not told of", none, vec![]);
     Ok(())
 }
 
