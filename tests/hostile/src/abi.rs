@@ -7,7 +7,7 @@
 use anyhow::{Context, Result};
 use memmap2::{MmapOptions, MmapRaw};
 use nettap_uapi::ioctl;
-use nettap_uapi::layout::{RingMap, RING_CELLS};
+use nettap_uapi::layout::{RingMap, LOCKS_LEN, RING_CELLS};
 use nettap_uapi::mbuf::{Header, HEADER_SIZE};
 use nettap_uapi::ring::{Cell, Cells, Consumer, Entry, Producer, Word, Words};
 use nix::errno::Errno;
@@ -130,6 +130,7 @@ pub(crate) struct Session {
     /// What `mbuf_map` told.
     pub(crate) told: ioctl::Map,
     region: MmapRaw,
+    locks: MmapRaw,
     /// The alloc ring.
     pub(crate) alloc: Ring,
     /// The dealloc ring.
@@ -160,8 +161,11 @@ impl Session {
         let mut region = MmapOptions::new();
         region.offset(told.region_offset);
         region.len(usize::try_from(told.region_len)?);
+        let mut locks = MmapOptions::new();
+        locks.offset(told.locks_offset).len(LOCKS_LEN as usize);
         Ok(Self {
             region: region.map_raw(&file).context("mmap of the region")?,
+            locks: locks.map_raw(&file).context("mmap of the locks")?,
             alloc: Ring::map(&file, &told.alloc, true)?,
             dealloc: Ring::map(&file, &told.dealloc, false)?,
             told,
@@ -210,6 +214,20 @@ impl Session {
         request(self.file.as_fd(), ioctl::PUSH, &mut push)
     }
 
+    /// Does something with a shared lock, one of the `LOCK_` operations; a wait is for as long as the word is as
+    /// `seen`, and not for long.
+    pub(crate) fn lock(&self, op: u32, number: u32, seen: u32) -> Result<(), Errno> {
+        let waits = op == ioctl::LOCK_WAIT;
+        let mut lock = ioctl::Lock {
+            op,
+            number,
+            seen: if waits { seen } else { 0 },
+            timeout_us: if waits { 500 } else { 0 },
+            ..Default::default()
+        };
+        request(self.file.as_fd(), ioctl::LOCK, &mut lock)
+    }
+
     /// `mbuf_unmap`.
     pub(crate) fn unmap(&self) -> Result<(), Errno> {
         let fd = self.file.as_raw_fd() as usize;
@@ -220,6 +238,11 @@ impl Session {
     /// All words of the region.
     pub(crate) fn region(&self) -> &[Shared] {
         words_of(&self.region)
+    }
+
+    /// All words of the shared locks.
+    pub(crate) fn locks(&self) -> &[Shared] {
+        words_of(&self.locks)
     }
 
     /// The words of one mbuf; none when there is no such mbuf.

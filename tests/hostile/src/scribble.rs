@@ -16,8 +16,10 @@ use crate::tricks::{lie, Bench, TRICKS};
 use crate::Outcome;
 use anyhow::{bail, ensure, Context, Result};
 use clap::Args;
+use nettap_uapi::ioctl::{LOCK_REGISTER, LOCK_UNREGISTER, LOCK_WAIT, LOCK_WAKE};
+use nettap_uapi::lock::{LOCK_DATA, LOCK_WAITERS};
 use nettap_uapi::mbuf::{Header, DATA_OFFSET, NO_MBUF};
-use nettap_uapi::ring::{Entry, REVERT_CHANGED};
+use nettap_uapi::ring::{Entry, Word, REVERT_CHANGED};
 use nettap_uapi::tap::{TAP_BYPASS, TAP_INPUT, TAP_OUTPUT};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
@@ -292,10 +294,11 @@ fn call(mut bench: Bench<'_>, tally: &Tally, over: &AtomicBool) {
         let tap = bench.chance.below(bench.taps.len());
         let fd = bench.taps.get(tap).map_or(-1, Tap::number);
         let n = bench.chance.draw() % 64;
-        let _: Result<(), Errno> = match bench.chance.below(4) {
+        let _: Result<(), Errno> = match bench.chance.below(5) {
             0 => bench.session.push(-1, 0, 0),
             1 => bench.session.push(fd, n, 1000),
             2 => bench.session.pull(n, 1000),
+            3 => lock(&mut bench, n),
             _ => {
                 let mut watched = [PollFd::new(bench.session.as_fd(), PollFlags::all())];
                 poll(&mut watched, PollTimeout::from(1u8)).map(drop)
@@ -305,6 +308,22 @@ fn call(mut bench: Bench<'_>, tally: &Tally, over: &AtomicBool) {
         bench.chance.forget();
         sleep(Duration::from_micros(300));
     }
+}
+
+/// Anything with a lock whose word anybody may write.
+fn lock(bench: &mut Bench<'_>, number: u32) -> Result<(), Errno> {
+    let word = bench.session.locks().get(number as usize * (LOCK_DATA + 1));
+    let seen = word.map_or(0, Word::load) | LOCK_WAITERS;
+    let op = bench.chance.pick(&[
+        LOCK_REGISTER,
+        LOCK_REGISTER,
+        LOCK_UNREGISTER,
+        LOCK_WAIT,
+        LOCK_WAKE,
+    ]);
+    bench
+        .session
+        .lock(op.unwrap_or(LOCK_REGISTER), number, seen)
 }
 
 /// Takes packets and does something with each.

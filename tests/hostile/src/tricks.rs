@@ -6,6 +6,7 @@
 
 use crate::abi::{Ring, Session, Tap};
 use crate::chance::Chance;
+use nettap_uapi::lock::{LOCKS_MAX, LOCK_DATA, LOCK_OWNER, LOCK_OWNER_DIED, LOCK_WAITERS};
 use nettap_uapi::mbuf::Header;
 use nettap_uapi::ring::{Entry, Word, LAP_SHIFT};
 
@@ -35,6 +36,7 @@ pub(crate) static TRICKS: &[Trick] = &[
     trick("loop", true, circle),
     trick("erase", true, erase),
     trick("forge", true, forge),
+    trick("lock", true, lock),
     trick("tag", false, tag),
     trick("cell", false, cell),
     trick("position", false, position),
@@ -130,6 +132,30 @@ fn forge(bench: &mut Bench<'_>) {
             flags: bench.chance.pick(&[0, 0, 1, 1, 2, 0x20, 0x3f]).unwrap_or(0),
         };
         let _ = ring.put(entry);
+    }
+}
+
+/// A shared lock's word, or what lies behind it: free, with an owner that there may be, waited for or not.
+fn lock(bench: &mut Bench<'_>) {
+    let words = bench.session.locks();
+    let place = match bench.chance.below(4) {
+        0 => bench.chance.below(words.len()),
+        _ => bench.chance.below(LOCKS_MAX as usize) * (LOCK_DATA + 1),
+    };
+    let owner = match bench.chance.below(3) {
+        0 => bench.chance.border() as u32 & LOCK_OWNER,
+        1 => bench.session.id().unwrap_or(0),
+        _ => bench.chance.draw() % 4096,
+    };
+    let bits = [
+        0,
+        0,
+        LOCK_WAITERS,
+        LOCK_OWNER_DIED,
+        LOCK_WAITERS | LOCK_OWNER_DIED,
+    ];
+    if let Some(word) = words.get(place) {
+        word.store(owner | bench.chance.pick(&bits).unwrap_or(0));
     }
 }
 
