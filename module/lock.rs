@@ -138,8 +138,8 @@ impl Locks {
         released
     }
 
-    /// Sleeps while the word of a lock is as its caller has `seen` it, 0 microseconds for ever; tells whether the lock was with nobody
-    /// and has been released here.
+    /// Sleeps while the word of a lock is as its caller has `seen` it, 0 microseconds for ever; tells whether
+    /// the lock was with nobody and has been released here.
     ///
     /// `EINVAL`: no such lock, or `seen` without the bit that makes its owner wake. `ENOENT`: the caller has
     /// not registered it, `ENXIO`: any more. `ETIMEDOUT`, `EINTR`.

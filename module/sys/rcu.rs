@@ -13,7 +13,6 @@ use kernel::sync::rcu::Guard;
 
 use super::atomic::Acquire;
 use super::atomic::Full;
-
 use super::netdev::synchronize;
 
 /// Proof that the caller is inside an RCU read section for as long as `'a`.
