@@ -82,6 +82,8 @@ struct Alive {
     pid: Pid,
     calls: u64,
     since: Instant,
+    /// After so many calls of all processes in its place it is killed, if it has not ended by then.
+    until: u64,
 }
 
 /// All that the parent keeps.
@@ -153,7 +155,7 @@ impl Herd<'_> {
                 if let Some(place) = self.alive.get_mut(nth) {
                     *place = Some(alive);
                 }
-            } else if self.chance.one_in(100) {
+            } else if self.is_due(nth) {
                 self.kill(nth);
             }
         }
@@ -161,8 +163,17 @@ impl Herd<'_> {
         Ok(())
     }
 
+    /// Whether a process has lived long enough: by its calls, since a slow kernel makes few of them in any time.
+    fn is_due(&self, nth: usize) -> bool {
+        let alive = self.alive.get(nth).and_then(Option::as_ref);
+        alive.is_some_and(|alive| self.calls_of(nth) >= alive.until)
+    }
+
     fn kill(&mut self, nth: usize) {
-        if let Some(Some(alive)) = self.alive.get(nth) {
+        let alive = self.alive.get_mut(nth).and_then(Option::as_mut);
+        // Once is enough; an end may take long.
+        if let Some(alive) = alive.filter(|alive| alive.until != u64::MAX) {
+            alive.until = u64::MAX;
             let _ = nix::sys::signal::kill(alive.pid, nix::sys::signal::Signal::SIGKILL);
             self.killed += 1;
         }
@@ -170,12 +181,15 @@ impl Herd<'_> {
 
     fn bear(&mut self, number: usize) -> Result<Alive> {
         let arguments = self.arguments;
+        let begun = self.calls_of(number);
         let worker = Worker {
             number,
             threads: usize::try_from(arguments.threads)?,
             seed: (u64::from(self.chance.draw()) << 32) | u64::from(self.chance.draw()),
             calls: 500 + self.chance.below(6000) as u64,
         };
+        // Half of them end by themselves before.
+        let until = begun + 1 + self.chance.below(2 * worker.calls as usize) as u64;
         let (interfaces, peers) = (arguments.interfaces.clone(), arguments.peers.clone());
         let world = World::new(interfaces, peers, arguments.spared.clone())?;
         self.born += 1;
@@ -191,8 +205,9 @@ impl Herd<'_> {
                 world.release();
                 Ok(Alive {
                     pid: child,
-                    calls: self.calls_of(number),
+                    calls: begun,
                     since: Instant::now(),
+                    until,
                 })
             }
         }
