@@ -3,7 +3,8 @@
 //! For whoever looks after the machine: what the module counts, how to end a tap, and how to change its
 //! policies.
 //!
-//! Each function opens the device for itself and maps nothing, so that looking takes no mbufs.
+//! Each function opens the device for itself and maps nothing, so that looking takes no mbufs. Who looks many
+//! times a second keeps it open: [`Counters`].
 
 use std::path::Path;
 use std::time::Duration;
@@ -35,19 +36,61 @@ pub fn info() -> Result<Info> {
     handshake(&device()?)
 }
 
+/// What the module counts, read by one open of the device as often as one likes: an open is a session, which
+/// has its events and its costs.
+#[derive(Debug)]
+pub struct Counters {
+    device: Device,
+}
+
+impl Counters {
+    /// Opens the device.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Request`]: no module, no permission.
+    pub fn open() -> Result<Self> {
+        let device = device()?;
+        Ok(Self { device })
+    }
+
+    /// As [`regions`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Request`]: the module refused.
+    pub fn regions(&self) -> Result<Vec<RegionStats>> {
+        let id = |one: &RegionStats| one.id;
+        records(&self.device, ioctl::QUERY_REGION, 0, usize::MAX, id)
+    }
+
+    /// As [`sessions`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Request`]: the module refused.
+    pub fn sessions(&self) -> Result<Vec<SessionStats>> {
+        let id = |one: &SessionStats| one.id;
+        records(&self.device, ioctl::QUERY_SESSIONS, 0, usize::MAX, id)
+    }
+
+    /// As [`taps`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Request`]: the module refused.
+    pub fn taps(&self) -> Result<Vec<TapStats>> {
+        taps_from(&self.device, 0, usize::MAX)
+    }
+}
+
 /// The regions: that of the default group first, even before it is made, then those of named groups.
 ///
 /// # Errors
 ///
 /// [`Error::Request`]: no module, no permission.
 pub fn regions() -> Result<Vec<RegionStats>> {
-    records(
-        &device()?,
-        ioctl::QUERY_REGION,
-        0,
-        usize::MAX,
-        |one: &RegionStats| one.id,
-    )
+    Counters::open()?.regions()
 }
 
 /// The region of the default group.
@@ -67,13 +110,7 @@ pub fn region() -> Result<RegionStats> {
 ///
 /// [`Error::Request`]: no module, no permission.
 pub fn sessions() -> Result<Vec<SessionStats>> {
-    records(
-        &device()?,
-        ioctl::QUERY_SESSIONS,
-        0,
-        usize::MAX,
-        |one: &SessionStats| one.id,
-    )
+    Counters::open()?.sessions()
 }
 
 /// All taps, in ascending order of their ids.
@@ -82,7 +119,7 @@ pub fn sessions() -> Result<Vec<SessionStats>> {
 ///
 /// [`Error::Request`]: no module, no permission.
 pub fn taps() -> Result<Vec<TapStats>> {
-    taps_from(&device()?, 0, usize::MAX)
+    Counters::open()?.taps()
 }
 
 /// Ends the tap with this id, whoever opened it.
