@@ -84,6 +84,10 @@ pub(crate) enum Object {
     Run(Run),
     /// Show on one screen how NetTap is, and what to do about what is wrong
     Status,
+    /// Look at the traffic of taps for a while, and say how large their rings and buffers have to be
+    ///
+    /// It reads counters and changes nothing.
+    Tune(Tune),
     /// Show the versions of tool, library and module
     Version,
     /// Print a completion script
@@ -296,6 +300,23 @@ pub struct Monitor {
     /// End after N events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+}
+
+/// What `tune` looks at.
+#[derive(Debug, Args)]
+pub struct Tune {
+    /// Ids of taps; all taps when there is none
+    #[arg(value_name = "ID", conflicts_with = "dev")]
+    pub ids: Vec<u32>,
+    /// Taps of this interface only
+    #[arg(long, value_name = "IF", value_parser = interface)]
+    pub dev: Option<String>,
+    /// How long to look
+    #[arg(long, value_name = "S", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub seconds: u64,
+    /// How long the program may be away without a packet missing it, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    pub away: u64,
 }
 
 /// Commands on interfaces.

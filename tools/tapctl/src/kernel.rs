@@ -7,13 +7,21 @@
 //! `dump`) are the exception: they are sessions of the library.
 
 use crate::failure::Failure;
-use nettap::admin::{self, Policies};
+use crate::measure::Sample;
+use nettap::admin::{self, Counters, Policies};
 use nettap::uapi::stats::{RegionStats, SessionStats, TapStats};
 use nettap::{Error, Event, EventKind, Info};
 use nix::errno::Errno;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// What the library calls opening the device.
 const OPEN: &str = "open";
+/// Time between two samples.
+const EVERY: Duration = Duration::from_millis(10);
+/// A sample of many taps takes its time; so many times that passes until the next, lest measuring is what is
+/// measured.
+const SPARING: u32 = 9;
 
 /// The module's introspection and its administrative requests.
 pub trait Kernel {
@@ -36,10 +44,15 @@ pub trait Kernel {
     fn set(&self, id: u32, policies: &Policies) -> Result<(), Failure>;
     /// Events of these kinds, or of all, as they come.
     fn events(&self, kinds: &[EventKind]) -> Result<Events, Failure>;
+    /// The counters again and again for so long: at once, then about every 10 ms, and at the end.
+    fn samples(&self, time: Duration) -> Result<Samples, Failure>;
 }
 
 /// Events without an end.
 pub type Events = Box<dyn Iterator<Item = Result<Event, Failure>>>;
+
+/// Samples until the time is over.
+pub type Samples = Box<dyn Iterator<Item = Result<Sample, Failure>>>;
 
 /// The module of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,12 +80,60 @@ impl Kernel for Device {
         Ok(Box::new(monitor.map(|event| Ok(event?))))
     }
 
+    fn samples(&self, time: Duration) -> Result<Samples, Failure> {
+        Ok(Box::new(Sampling {
+            counters: Counters::open()?,
+            begun: None,
+            time,
+            rest: Some(Duration::ZERO),
+        }))
+    }
+
     fn untap(&self, id: u32) -> Result<(), Failure> {
         admin::untap(id).map_err(|error| about(error, "end", id))
     }
 
     fn set(&self, id: u32, policies: &Policies) -> Result<(), Failure> {
         admin::set(id, policies).map_err(|error| about(error, "change", id))
+    }
+}
+
+/// Samples of the device.
+struct Sampling {
+    counters: Counters,
+    /// When the first was.
+    begun: Option<Instant>,
+    time: Duration,
+    /// How long to wait for the next one; nothing: there is none.
+    rest: Option<Duration>,
+}
+
+impl Sampling {
+    fn read(&self, at: Duration) -> Result<Sample, Failure> {
+        Ok(Sample {
+            at,
+            taps: self.counters.taps()?,
+            sessions: self.counters.sessions()?,
+        })
+    }
+}
+
+impl Iterator for Sampling {
+    type Item = Result<Sample, Failure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        thread::sleep(self.rest?);
+        let now = Instant::now();
+        let begun = *self.begun.get_or_insert(now);
+        // Of the first none at all, so that the last is the whole time after it.
+        let at = now.saturating_duration_since(begun);
+        let sample = self.read(at);
+        let now = begun.elapsed();
+        let pause = EVERY.max(now.saturating_sub(at).saturating_mul(SPARING));
+        let left = self.time.saturating_sub(now);
+        // The first that is not before the end is the last.
+        self.rest = (at < self.time && sample.is_ok()).then(|| pause.min(left));
+        Some(sample)
     }
 }
 

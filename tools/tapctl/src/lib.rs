@@ -12,9 +12,11 @@ pub mod detach;
 pub mod failure;
 pub mod kernel;
 pub mod link;
+pub mod measure;
 pub mod netns;
 pub mod out;
 mod programs;
+pub mod sizing;
 pub mod words;
 
 use args::Cli;

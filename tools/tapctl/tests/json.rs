@@ -67,6 +67,11 @@ fn status() {
 }
 
 #[test]
+fn tune() {
+    pinned("tune.json", &Fake::default(), &["tune"]);
+}
+
+#[test]
 fn monitor() {
     let text = printed(&Fake::default(), Form::Json, &["monitor"]);
     let mut lines = String::new();
@@ -107,6 +112,7 @@ fn every_document_begins_with_the_schema() {
         &["region", "show"],
         &["group", "list"],
         &["status"],
+        &["tune"],
         &["version"],
     ] {
         let text = printed(&Fake::default(), Form::Json, words);

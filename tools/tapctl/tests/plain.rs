@@ -107,6 +107,66 @@ warnings
 }
 
 #[test]
+fn tune_says_what_to_change() {
+    let text = printed(&Fake::default(), Form::Plain, &["tune"]);
+    assert_data_eq!(
+        text,
+        str![[r#"
+tap 3: input of eth0, pid 812 (snort)
+  packets  66000 detoured in 3 s; 22010 a second, 50000 in the busiest 100 ms
+  missed   30 ring full
+  α        200 us between two rounds of its session
+  out      1.8 ms each, at most 40 at once
+  length   500 bytes, mbufs of such a packet: 1
+  ring     at most 32 of 256 cells in use, 256 since it was opened
+  sizes
+    in packets: p × α = 10, p × (α + 10 ms away) = 510
+    cells of each ring: 510 needed; 256 last 5.1 ms
+    mbufs of the region: 655 needed; 4096 last 80.6 ms
+    max-bytes: 577.1 KiB needed; 32 MiB last 671 ms
+  advice
+    ring: open the tap with 512 cells: `tapctl tap add --ring 512`, or `ring_cells(512)` in a program
+tap 5: bypass of veth1, pid 812 (snort)
+  no packets in 3 s, so no advice
+
+"#]]
+    );
+}
+
+#[test]
+fn tune_of_what_is_enough() {
+    let mut fake = Fake::default();
+    fake.taps[0].ring_cells = 1024;
+    let words = &["tune", "--dev", "eth0", "--seconds", "1", "--away", "15"];
+    let text = printed(&fake, Form::Quiet, words);
+    assert_data_eq!(
+        text,
+        str![[r#"
+  packets  26000 detoured in 1 s; 26030 a second, 50300 in the busiest 100 ms
+  missed   30 ring full
+  α        200 us between two rounds of its session
+  out      1.5 ms each, at most 40 at once
+  length   500 bytes, mbufs of such a packet: 1
+  ring     at most 32 of 1024 cells in use, 256 since it was opened
+  sizes
+    in packets: p × α = 11, p × (α + 15 ms away) = 765
+    cells of each ring: 765 needed; 1024 last 20.3 ms
+    mbufs of the region: 896 needed; 4096 last 80.1 ms
+    max-bytes: 812.5 KiB needed; 32 MiB last 667 ms
+  advice
+    program: packets missed it although there was room: it was away for longer than 15 ms, or is too slow; see what it waits for, or plan with a longer `--away`
+
+"#]]
+    );
+}
+
+#[test]
+fn tune_of_no_taps() {
+    let text = printed(&Fake::default(), Form::Plain, &["tune", "--dev", "eth1"]);
+    assert_eq!(text, "no taps\n");
+}
+
+#[test]
 fn events_are_lines() {
     let text = printed(&Fake::default(), Form::Plain, &["monitor"]);
     assert_data_eq!(

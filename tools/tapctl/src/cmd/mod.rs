@@ -14,6 +14,7 @@ pub mod set;
 pub mod stats;
 pub mod status;
 pub mod tap;
+pub mod tune;
 pub mod version;
 
 use crate::args::{self, Cli, Object, Run};
@@ -73,6 +74,7 @@ pub fn dispatch(cli: Cli, context: &mut Context<'_, '_>) -> Result<Verdict, Fail
         Object::Dump(args) => run::run(context, Run::Dump(args)),
         Object::Run(program) => run::run(context, program),
         Object::Status => status::status(context),
+        Object::Tune(which) => tune::tune(context, &which),
         Object::Version => version::version(context),
         Object::Completion { shell } => version::completion(context, shell),
         Object::Man => man::man(context),

@@ -66,7 +66,8 @@ pub fn settle(kernel: &dyn Kernel, mut taps: Vec<TapStats>) -> Result<Vec<TapSta
     Ok(taps)
 }
 
-fn heading(tap: &TapStats, owners: &Owners) -> String {
+/// Which tap, and whose.
+pub(super) fn heading(tap: &TapStats, owners: &Owners) -> String {
     format!(
         "tap {}: {} of {}, {}",
         tap.id,

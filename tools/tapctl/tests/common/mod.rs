@@ -13,7 +13,8 @@ use std::cell::RefCell;
 use std::time::Duration;
 use tapctl::cmd::{Context, Verdict};
 use tapctl::failure::Failure;
-use tapctl::kernel::{no_tap, Events, Kernel};
+use tapctl::kernel::{no_tap, Events, Kernel, Samples};
+use tapctl::measure::Sample;
 use tapctl::netns::Netns;
 use tapctl::out::Out;
 
@@ -234,6 +235,34 @@ fn happened() -> Vec<Event> {
     events
 }
 
+/// The first tap for so long: 20000 packets of 500 bytes a second, for a fifth of a second 50000; 40 of them are out,
+/// each of which takes 1000 bytes; the server looks every 200 microseconds. From the middle on the ring is full for
+/// 30 packets.
+fn flowing(taps: &[TapStats], sessions: &[SessionStats], time: Duration) -> Vec<Sample> {
+    let ends = u64::try_from(time.as_millis() / 10).expect("not so long");
+    let (mut taps, mut sessions) = (taps.to_vec(), sessions.to_vec());
+    let mut samples = Vec::new();
+    for nth in 0..=ends {
+        samples.push(Sample {
+            at: Duration::from_millis(10 * nth),
+            taps: taps.clone(),
+            sessions: sessions.clone(),
+        });
+        let packets = if (50..70).contains(&nth) { 500 } else { 200 };
+        let tap = &mut taps[0];
+        (tap.in_flight, tap.held_bytes, tap.ring_used) = (40, 40_000, 32);
+        tap.detoured += packets;
+        tap.detoured_bytes += packets * 500;
+        tap.reverted = tap.detoured - tap.dropped_by_program - tap.in_flight;
+        tap.ring_high_water = 256;
+        if nth == ends / 2 {
+            tap.passed_ring += 30;
+        }
+        sessions[0].rounds += 50;
+    }
+    samples
+}
+
 impl Kernel for Fake {
     fn info(&self) -> Result<Info, Failure> {
         Ok(Info {
@@ -265,6 +294,11 @@ impl Kernel for Fake {
         let wanted =
             move |event: &Event| kinds.is_empty() || kinds.iter().any(|k| k.raw() == event.kind);
         Ok(Box::new(happened().into_iter().filter(wanted).map(Ok)))
+    }
+
+    fn samples(&self, time: Duration) -> Result<Samples, Failure> {
+        let samples = flowing(&self.taps, &self.sessions, time);
+        Ok(Box::new(samples.into_iter().map(Ok)))
     }
 
     fn untap(&self, id: u32) -> Result<(), Failure> {
