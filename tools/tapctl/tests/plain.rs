@@ -154,7 +154,7 @@ fn tune_of_what_is_enough() {
     mbufs of the region: 896 needed; 4096 last 80.1 ms
     max-bytes: 812.5 KiB needed; 32 MiB last 667 ms
   advice
-    program: packets missed it although there was room: it was away for longer than 15 ms, or is too slow; see what it waits for, or plan with a longer `--away`
+    program: packets missed it although there was room: it was away for longer than 15 ms, is too slow, or bursts came faster than 100 ms show; see what it waits for, or plan with a longer `--away`
 
 "#]]
     );

@@ -332,7 +332,7 @@ fn told(
             "program",
             None,
             None,
-            format!("packets missed it although there was room: it was away for longer than {}, or is too slow; see what it waits for, or plan with a longer `--away`", said(model.away)),
+            format!("packets missed it although there was room: it was away for longer than {}, is too slow, or bursts came faster than 100 ms show; see what it waits for, or plan with a longer `--away`", said(model.away)),
         ),
     };
     let record = Record::new()
