@@ -6,10 +6,8 @@
 //! Process context. The caller sees to it that no round of the session runs meanwhile, or that the tap
 //! has left it.
 
-use crate::account::Holder;
 use crate::events::Events;
 use crate::flows::OutAll;
-use crate::region::Claim;
 use crate::revert::outlet_of;
 use crate::revert::way_of;
 use crate::revert::Outlet;
@@ -38,7 +36,7 @@ pub(crate) struct Haul {
 }
 
 impl Haul {
-    /// Everything that the account says is with the tap.
+    /// Everything that the account says is with the tap, and was when this began.
     pub(crate) fn of(tap: &Tap) -> Self {
         let mut haul = Self {
             packets: 0,
@@ -47,9 +45,14 @@ impl Haul {
             skbs: Sorted::new(),
             out: tap.out_of_flows(),
         };
+        // A packet that comes while we look may stand where we have been, and the next one where we have not:
+        // both are for another haul, or the second would go first.
+        let end = {
+            let _bh = BottomHalvesOff::new();
+            tap.next_number()
+        };
         for index in tap.region.indices() {
-            let mine = |holder| holder == Holder::Detoured(tap.label.id);
-            if let Some(Claim::Packet(packet)) = tap.region.reclaim(index, mine) {
+            if let Some(packet) = tap.region.reclaim_before(index, tap.label.id, end) {
                 let mbufs = packet.chain.count();
                 tap.region.count_reclaimed(mbufs);
                 haul.mbufs = haul.mbufs.wrapping_add(u64::from(mbufs));

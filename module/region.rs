@@ -336,6 +336,19 @@ impl Region {
         self.seize(index, slot, word)
     }
 
+    /// Takes back the packet in mbuf `index` if a tap's program has it since before the detour of this number.
+    pub(crate) fn reclaim_before(&self, index: u32, tap: u32, number: u64) -> Option<Packet<'_>> {
+        let slot = self.slots.get(index as usize)?;
+        let word = slot.word();
+        if word.holder() != Holder::Detoured(tap) || slot.number.load(Relaxed) >= number {
+            return None;
+        }
+        match self.seize(index, slot, word)? {
+            Claim::Packet(packet) => Some(packet),
+            Claim::Buffer(_) => None,
+        }
+    }
+
     /// Counts mbufs that were taken back from who did not give them.
     pub(crate) fn count_reclaimed(&self, n: u32) {
         self.reclaimed.add(u64::from(n));

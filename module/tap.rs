@@ -428,6 +428,11 @@ impl Tap {
         self.detour.program_position().store(up.producer.head());
     }
 
+    /// The number of the next detour: whatever comes from now on has it or a larger one. Bottom halves are off.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.up.lock().next_number
+    }
+
     /// Packets detoured so far, as far as one can say without the lock.
     pub(crate) fn detoured(&self) -> u64 {
         self.begun_packets.load(Relaxed)

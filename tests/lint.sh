@@ -31,7 +31,7 @@ LEVELS='
 	revert:    account stats region tap
 	supply:    account region rings
 	outbox:    flows revert
-	haul:      account stats events flows region tap revert
+	haul:      stats events flows region tap revert
 	round:     account region rings stats tap watch tapend supply outbox
 	drain:     account stats drops flows region tap revert outbox round
 	serve:     account stats tap tapend outbox haul round
