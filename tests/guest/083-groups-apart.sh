@@ -17,8 +17,8 @@ heard recv
 expect "packets that arrived" "$(got recv unique)" -eq "$(sed -n 's/^expect //p' "$WORK/apart.log")"
 
 part "two groups side by side"
-tapped left box ntdrive relay --tap b0:input --tap b0:output --group left --group-mbufs 256
-tapped right box ntdrive relay --tap b1:input --tap b1:output --group right --group-mbufs 512
+tapped left box ntdrive relay --tap b0:input --tap b0:output --group left --group-mbufs 2048
+tapped right box ntdrive relay --tap b1:input --tap b1:output --group right --group-mbufs 4096
 receiver recv server 10.2.0.2:7000 --count 1000
 datagrams client 10.2.0.2:7000 --count 1000 --gap 30
 finish recv
@@ -30,7 +30,7 @@ for tap in 'b0 input' 'b1 output'; do
 done
 each() { tapctl --json group list | jq -c "[.groups[1:][] | .$1]"; }
 expect "the groups" "$(each group)" = '["left","right"]'
-expect "their mbufs" "$(each mbufs)" = '[256,512]'
+expect "their mbufs" "$(each mbufs)" = '[2048,4096]'
 expect "their taps" "$(each taps)" = '[2,2]'
 expect "the default region is not even made for them" "$(region sessions)" -eq 0
 

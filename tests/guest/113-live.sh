@@ -129,7 +129,7 @@ refuses "without privilege" setpriv --bounding-set=-net_admin --inh-caps=-net_ad
 stop relay
 
 part "on probation: it ends by itself, and what went through it goes on"
-start pings client ping -n -i 0.05 -w $((PATIENCE / 2)) 10.1.0.1
+start pings client ping -n -i 0.05 10.1.0.1
 ns box tapctl tap add --dev b0 --mode input --confirm 2 >/dev/null
 reaches b0 input ended.reverted -gt 5
 await "it ends" open_taps 0
@@ -140,6 +140,7 @@ tapctl tap confirm "$(tap_id b0 input)" >/dev/null
 pause $((2 * ${SLOWNESS:-1} + 1))
 pings client 10.1.0.1 5
 open_taps 1 || fail "a confirmed tap has ended"
+kill -INT "${PIDS[pings]}"
 finish pings
 answered pings || fail "pings were lost: $(tail -n 3 "$WORK/pings.log")"
 refuses "confirming another program's tap" tapctl tap confirm 4000000000

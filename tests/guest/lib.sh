@@ -11,8 +11,8 @@ set -euo pipefail
 
 [[ ${NETTAP_TEST:-} ]] || { echo "tests/run.sh runs the tests, each in namespaces of its own" >&2; exit 1; }
 
-# Seconds that anything may take. The tests also run under emulation, where it is not much; run.sh sets SLOWNESS.
-readonly PATIENCE=$((10 * ${SLOWNESS:-1}))
+# Seconds that anything may take: an emulated processor on a busy host stands still for seconds. run.sh sets SLOWNESS.
+readonly PATIENCE=$((30 * ${SLOWNESS:-1}))
 WORK=$(mktemp -d)
 readonly WORK
 mount -t tmpfs tmpfs /run/netns
@@ -372,7 +372,7 @@ got() {
 printed() { jq -nrR "[inputs | fromjson? | objects | select(has(\"wire_len\"))] | $2" <"$WORK/$1.log"; }
 
 # pings NAMESPACE ADDRESS [COUNT]: all are answered.
-pings() { ns "$1" ping -q -n -c "${3:-5}" -i 0.005 -W 2 "$2" >"$WORK/ping.log" || fail "ping $2: $(tail -n 3 "$WORK/ping.log")"; }
+pings() { ns "$1" ping -q -n -c "${3:-5}" -i 0.005 -W "$PATIENCE" "$2" >"$WORK/ping.log" || fail "ping $2: $(tail -n 3 "$WORK/ping.log")"; }
 
 # answered NAME: of the pings in its log all up to the last that was answered; behind it some may have been under way.
 answered() { sed -n 's/.*icmp_seq=\([0-9]*\) .*/\1/p' "$WORK/$1.log" | sort -nu | awk '$1 != NR { exit 1 }'; }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// How long the kernel gets for what it does by itself. Generous: the tests also run under emulation.
 pub(crate) fn patience() -> Duration {
-    slowly(Duration::from_secs(5))
+    slowly(Duration::from_secs(15))
 }
 
 /// A time on a stock kernel, on this one: tests/run.sh knows how much slower a debug kernel is.

@@ -7,7 +7,7 @@
 //! mends it. A second owner at the same time would lose counts, and a death that nobody is told of would
 //! leave the places apart.
 
-use crate::checks::Checks;
+use crate::checks::{slowly, Checks};
 use crate::Outcome;
 use anyhow::{bail, Context, Result};
 use clap::Args;
@@ -247,7 +247,7 @@ fn end(child: Pid, signal: Signal) -> Outcome {
 
 fn await_that(what: &str, mut holds: impl FnMut() -> bool) -> Outcome {
     // Generous: an emulated machine with other work to do.
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + slowly(Duration::from_secs(30));
     while !holds() {
         if Instant::now() > deadline {
             bail!("waited in vain: {what}");

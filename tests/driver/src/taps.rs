@@ -88,9 +88,10 @@ pub(crate) struct Taps {
     /// Bytes that a tap may hold.
     #[arg(long)]
     max_bytes: Option<u64>,
-    /// Cells of the taps' rings.
-    #[arg(long)]
-    ring_cells: Option<u32>,
+    /// Cells of the taps' rings: by default more than the library's, since a busy host keeps an emulated processor from
+    /// running for tenths of a second, and what finds no room is not what most tests are about.
+    #[arg(long, default_value_t = 2048)]
+    ring_cells: u32,
     /// Share the packets with other sessions.
     #[arg(long)]
     fanout: Option<Share>,
@@ -145,15 +146,13 @@ impl Taps {
     }
 
     fn tap(&self, session: &Session, netns: Option<&File>, place: &Place) -> Result<Tap> {
-        let mut tap = session.tap(&place.ifname).mode(place.mode);
+        let tap = session.tap(&place.ifname).mode(place.mode);
+        let mut tap = tap.ring_cells(self.ring_cells);
         if let Some(netns) = netns {
             tap = tap.netns(netns.as_fd());
         }
         if let Some(bytes) = self.snaplen {
             tap = tap.snaplen(bytes);
-        }
-        if let Some(cells) = self.ring_cells {
-            tap = tap.ring_cells(cells);
         }
         if let Some(bytes) = self.max_bytes {
             tap = tap.max_bytes(bytes);

@@ -20,8 +20,8 @@ use nettap_uapi::stats::TapStats;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How long the kernel gets for what it does by itself. Generous: the tests also run under emulation.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the kernel gets for what it does by itself. Generous: also a debug kernel in emulation runs them.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Subcommand)]
 pub(crate) enum Storm {
