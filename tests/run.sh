@@ -23,7 +23,7 @@ HERE=$(cd "$(dirname "$0")" && pwd -P)
 NETTAP_MODULE=${NETTAP_MODULE:-$HERE/../build/$(uname -r)/nettap.ko}
 PATH=$HERE/../build/target/release:$HERE/../build/target/release/examples:$PATH
 readonly HERE
-export NETTAP_MODULE PATH SLOWNESS NETTAP_TEST=1
+export NETTAP_MODULE PATH SLOWNESS LIMIT NETTAP_TEST=1
 # A locale would be a dozen files that each program opens.
 export LC_ALL=C
 
@@ -102,6 +102,8 @@ judge() {
 
 run() {
 	local name=$1 log=$OUT/$1.log status=0 start=$EPOCHREALTIME took verdict line lines before after
+	# There it can be read while it grows.
+	[[ ! -w /out ]] || log=/out/$name.log
 	started before
 	echo "nettap-test: $name begins" >/dev/kmsg
 	timeout --signal=KILL "$LIMIT" unshare --mount --net --pid --fork --kill-child --mount-proc --propagation private -- \
@@ -125,7 +127,6 @@ run() {
 		*) [[ $verdict != FAIL && ! ${V:-} ]] || echo "      $line" ;;
 		esac
 	done
-	[[ ! -w /out ]] || printf '%s\n' "${lines[@]}" >"/out/$name.log"
 }
 
 # Pages that each processor keeps at hand count as used in meminfo, and may be many megabytes.

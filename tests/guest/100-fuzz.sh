@@ -16,18 +16,18 @@ for id in $(tapctl --json tap list | jq '.taps[].id'); do spare+=(--spare "$id")
 
 # An interface that is there for moments only.
 # shellcheck disable=SC2016  # the inner shell expands it
-start churn box bash -c 'while ip link add d0 up type dummy; do sleep 0.$((RANDOM % 5)); ip link del d0; done'
-start flood client ping -q -n -i 0.002 10.1.0.1
+start churn box bash -c 'while ip link add d0 up type dummy; do sleep $((RANDOM % 5 * SLOWNESS))e-1; ip link del d0; done'
+start flood client ping -q -n -i "$(often 2)" 10.1.0.1
 
 part "$calls calls"
 ns box nthostile fuzz --interface b0 --interface d0 --to 10.1.0.2:9 --to 127.0.0.1:9 --calls "$calls" \
-	--seed "${SEED:-$RANDOM}" --stuck $((6 * PATIENCE)) "${spare[@]}" | tee "$WORK/fuzz.log"
+	--seconds $((LIMIT * 9 / 10)) --seed "${SEED:-$RANDOM}" --stuck $((6 * PATIENCE)) "${spare[@]}" | tee "$WORK/fuzz.log"
 kill_hard churn
 kill_hard flood
 read -r made taps maps < <(summary fuzz '"\(.calls) \(.requests.TAP.ok) \(.requests.MAP.ok)"')
+figure "$(summary fuzz '"\(.calls) calls in \(.seconds) s, seed \(.seed), by \(.processes) processes, of which \(.killed) were killed; " +
+	"\(.reached) places in the kernel reached, \(.corpus) tapes kept"')"
 expect "calls" "$made" -ge "$calls"
 expect "requests for taps that succeeded" "$taps" -gt 0
 expect "requests to map that succeeded" "$maps" -gt 0
-figure "$(summary fuzz '"\(.calls) calls in \(.seconds) s, seed \(.seed), by \(.processes) processes, of which \(.killed) were killed; " +
-	"\(.reached) places in the kernel reached, \(.corpus) tapes kept"')"
 unharmed

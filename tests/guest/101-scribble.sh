@@ -12,8 +12,8 @@ seconds=$((${MINUTES:-0} * 60))
 ((seconds)) || seconds=5
 road
 victim
-start flood client ping -q -n -i 0.002 10.1.0.1
-start large client ping -q -n -i 0.02 -s 20000 10.1.0.1
+start flood client ping -q -n -i "$(often 2)" 10.1.0.1
+start large client ping -q -n -i "$(often 20)" -s 20000 10.1.0.1
 
 part "$seconds seconds of scribbling"
 ns box nthostile scribble --tap b0:input --tap b0:output --to 10.1.0.2:9 --seconds "$seconds" --seed "${SEED:-$RANDOM}" |

@@ -12,7 +12,7 @@ minutes=${MINUTES:-0}
 end=$((SECONDS + (minutes ? minutes * 60 : 5)))
 road
 noise "$WORK/data" 4
-export GAP=100
+export GAP=$((100 * SLOWNESS))
 tapped one box ntdrive relay --tap b0:input --tap b0:output
 tapped two box ntdrive relay --tap b1:input --tap b1:output
 
@@ -26,7 +26,7 @@ round() {
 	((rest > length)) || length=$((rest > 3 ? rest : 3))
 	flow there client server 10.2.0.2:7000
 	flow back server client 10.1.0.2:7000
-	start pings client ping -q -n -i 0.01 -w "$length" -s 4000 10.2.0.2
+	start pings client ping -q -n -i "$(often 10)" -w "$length" -s 4000 10.2.0.2
 	tcp_sink down server 8000 "$WORK/down"
 	tcp_sink up client 8001 "$WORK/up"
 	tcp_send client "$WORK/data" 10.2.0.2 8000

@@ -437,12 +437,16 @@ tcp_send() { ns "$1" socat -u "OPEN:$2" "TCP:$3:$4"; }
 
 # --- beside hostile programs ------------------------------------------------------------------------------------------
 
-# flow NAME FROM TO ADDRESS: numbered datagrams without end, one in GAP microseconds (3000: more would take the processors
-# from what is tried beside them); `flowed NAME` ends them, and each must have arrived once.
+# often MILLISECONDS: in seconds, and more of them in a slow kernel, lest what goes on all the while takes the processors
+# from what is tried beside it.
+often() { printf '%d.%03d' $(($1 * SLOWNESS / 1000)) $(($1 * SLOWNESS % 1000)); }
+
+# flow NAME FROM TO ADDRESS: numbered datagrams without end, one in GAP microseconds (3000, in a slow kernel more);
+# `flowed NAME` ends them, and each must have arrived once.
 flow() {
 	start "recv_$1" "$3" ntdrive udp-recv "$4" --count 1000000000 --some --unordered --seconds 1000000
 	ready "recv_$1"
-	start "send_$1" "$2" ntdrive udp-send "$4" --count 1000000000 --gap "${GAP:-3000}" --tolerant
+	start "send_$1" "$2" ntdrive udp-send "$4" --count 1000000000 --gap "${GAP:-$((3000 * SLOWNESS))}" --tolerant
 }
 
 flowed() {

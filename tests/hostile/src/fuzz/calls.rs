@@ -59,7 +59,7 @@ pub(crate) static CALLS: &[Call] = &[
     call("mlock", 5, memory::lock),
     call("touch", 60, memory::touch),
     call("echo", 80, memory::echo),
-    call("send", 60, send),
+    call("send", 20, send),
 ];
 
 impl Hand<'_> {

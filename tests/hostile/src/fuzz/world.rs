@@ -206,14 +206,15 @@ impl World {
         self.area + PLACES * ROOM + (tap * 4 + which) * RING_ROOM
     }
 
-    /// Sends packets that taps may see.
+    /// Sends packets that taps may see: few that fall into many fragments, which cost more than all other calls do.
     pub(crate) fn send(&self, chance: &mut Chance) -> Result<usize, Errno> {
-        let size = chance.pick(&[8, 8, 64, 1400, 1500, 4000, 9000, 60000]);
+        let large = chance.one_in(40).then_some(60000);
+        let size = large.or_else(|| chance.pick(&[8, 8, 64, 64, 1400, 1500, 4000]));
         let payload = vec![0x5a; size.unwrap_or(8)];
         let Some(to) = chance.pick(&self.peers) else {
             return Ok(0);
         };
-        for _ in 0..chance.below(16) {
+        for _ in 0..=chance.below(4) {
             let sent = self.socket.send_to(&payload, to);
             sent.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
         }
