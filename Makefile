@@ -8,6 +8,7 @@
 #   TESTS="020 074"      the guest tests that `test-debug` runs: those whose names contain one of the words
 #   GUESTS=2             guests that `test` uses side by side; two want four processors
 #   TIMEOUT=600          seconds until a guest is stopped
+#   WITHIN=1000          seconds after which `test-debug` begins no further test
 #   LINES="input own"    what `bench` measures: paths, lines, or patterns with *
 #   LINE=input           what `bench-profile` takes apart
 #   CALLS=1000000        calls of the fuzzer, for `hostile`
@@ -40,7 +41,8 @@ test: ## every check and test, on the stock kernels, in guests
 
 test-debug: KERNEL := $(or $(filter %debug,$(KERNEL)),debug)
 test-debug: module user ## the guest tests, or TESTS="020 074", in a kernel that watches itself (its first build: 20 minutes)
-	@$(RUN) --mem 2048 --timeout $(or $(TIMEOUT),9000) --out build/test/debug -- tests/run.sh $(TESTS)
+	@$(RUN) --mem 2048 --timeout $(or $(TIMEOUT),9000) --out build/test/debug -- \
+		tests/run.sh $(if $(WITHIN),--within $(WITHIN)) $(TESTS)
 
 hostile: module user ## fuzzing, scribbling, storms and failures, for as long as CALLS, MINUTES, KILLS and PACKETS say
 	@$(RUN) --smp 4 --mem 2048 --timeout $(or $(TIMEOUT),43200) --out build/hostile -- $(HOSTILE) tests/run.sh \
