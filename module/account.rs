@@ -66,7 +66,7 @@ pub(crate) struct Slot {
     pub(crate) next: Atomic<u32>,
     /// Bytes that the kernel put into it.
     pub(crate) len: Atomic<u32>,
-    /// Of the first of a detoured packet: mbufs of it.
+    /// Of the first of a detoured packet, or of one that leaves by reference: mbufs of it.
     pub(crate) count: Atomic<u32>,
     /// Of the first of a detoured packet: memory that the packet holds.
     pub(crate) truesize: Atomic<u32>,

@@ -77,7 +77,7 @@ pub(crate) fn detour_here(
     };
     let captured = capture(tap, &skb, way, &seen, &chain, wanted);
     let kept = match captured {
-        Ok(()) => skb.keep(&seen).ok_or(None),
+        Ok(()) => skb.keep(&seen, way).ok_or(None),
         Err(_) => Err(Some(skb)),
     };
     match kept {

@@ -40,6 +40,7 @@ use crate::account::Word;
 use crate::lock::Locks;
 use crate::stats::Counter;
 use crate::sys::pages::SharedPages;
+use crate::sys::sender::Sender;
 use crate::sys::skb::Skb;
 use crate::sys::task::breathe;
 use crate::sys::task::now;
@@ -104,6 +105,11 @@ pub(crate) struct Region {
     /// many mbufs as were ever out at once.
     peak: Atomic<u32>,
     reclaimed: Counter,
+    /// Packets that have left with mbufs as their fragments, each under the name of its first mbuf.
+    #[pin]
+    sending: SpinLock<Sender>,
+    /// How many of them have not been freed.
+    under_way: Atomic<u32>,
     /// For programs that work together.
     locks: Arc<Locks>,
 }
@@ -127,7 +133,7 @@ impl Region {
             slots.push_within_capacity(slot)?;
             let_others_run(index);
         }
-        let locks = Locks::new()?;
+        let (locks, sender) = (Locks::new()?, Sender::new()?);
         Arc::pin_init(
             pin_init!(Self {
                 group,
@@ -137,6 +143,8 @@ impl Region {
                 free <- new_spinlock!(FreeList { head: 0, count: mbufs }, "nettap_free"),
                 peak: Atomic::new(0),
                 reclaimed: Counter::new(),
+                sending <- new_spinlock!(sender, "nettap_sending"),
+                under_way: Atomic::new(0),
                 locks,
             }),
             GFP_KERNEL,
@@ -211,6 +219,7 @@ impl Region {
     /// Free mbufs now.
     pub(crate) fn free_count(&self) -> u32 {
         let _bh = BottomHalvesOff::new();
+        self.collect();
         // A name, so that the guard goes before bottom halves come back: they take this lock.
         let free = self.free.lock();
         free.count
@@ -219,6 +228,11 @@ impl Region {
     /// Takes `count` mbufs for the kernel, linked, or none. Never waits. Bottom halves are off.
     pub(crate) fn take(&self, count: u32) -> Option<Chain<'_>> {
         let mut free = self.free.lock();
+        if free.count < count && self.under_way.load(Relaxed) > 0 {
+            drop(free);
+            self.collect();
+            free = self.free.lock();
+        }
         if count == 0 || free.count < count {
             return None;
         }
@@ -267,6 +281,7 @@ impl Region {
 
     #[inline(never)]
     fn refill(&self, stash: &mut Stash) -> Option<()> {
+        self.collect();
         let many = STASH.min(self.mbufs() / STASHED_PER);
         let chain = self.take(many).or_else(|| self.take(1))?;
         *stash = Stash {
@@ -403,8 +418,56 @@ impl Region {
         held.map(|slot| slot.born.load(Relaxed)).min()
     }
 
+    /// Mbufs become the fragments of a new packet: they are free when the network stack is done with it.
+    /// False: they stay where they are, because too many are under way. Bottom halves are off.
+    pub(crate) fn send<'a>(
+        &'a self,
+        skb: &mut Skb,
+        mbufs: &mut Option<Chain<'a>>,
+        freed: &mut Freed<'a>,
+    ) -> bool {
+        let Some(chain) = mbufs.take() else {
+            return false;
+        };
+        let mut sender = self.sending.lock();
+        self.collect_from(&mut sender, freed);
+        if !sender.send(skb, chain.head) {
+            *mbufs = Some(chain);
+            return false;
+        }
+        if let Some(slot) = self.slots.get(chain.head as usize) {
+            slot.count.store(chain.count, Relaxed);
+        }
+        let under_way = self.under_way.load(Relaxed);
+        self.under_way.store(under_way.wrapping_add(1), Relaxed);
+        core::mem::forget(chain);
+        true
+    }
+
+    /// Frees the mbufs of packets that are not under way any more. Bottom halves are off.
+    fn collect(&self) {
+        if self.under_way.load(Relaxed) > 0 {
+            let mut freed = Freed::of(self);
+            let mut sender = self.sending.lock();
+            self.collect_from(&mut sender, &mut freed);
+        }
+    }
+
+    fn collect_from(&self, sender: &mut Sender, freed: &mut Freed<'_>) {
+        while let Some(head) = sender.done() {
+            let slot = self.slots.get(head as usize);
+            freed.link(head, slot.map_or(0, |slot| slot.count.load(Relaxed)));
+            let under_way = self.under_way.load(Relaxed);
+            self.under_way.store(under_way.wrapping_sub(1), Relaxed);
+        }
+    }
+
     /// How many mbufs each kind of holder has. Process context.
     pub(crate) fn census(&self, stats: &mut RegionStats) {
+        {
+            let _bh = BottomHalvesOff::new();
+            self.collect();
+        }
         stats.mbuf_size = self.mbuf_size;
         stats.mbufs = self.mbufs();
         stats.reclaimed = self.reclaimed.get();
@@ -551,6 +614,15 @@ impl<'a> Chain<'a> {
             index,
             generation,
             flags: 0,
+        }
+    }
+
+    /// The mbufs of another chain, behind `last`, which is the last one of this.
+    pub(crate) fn extend(&mut self, last: u32, other: Chain<'a>) {
+        if core::ptr::eq(self.region, other.region) {
+            self.region.link(last, other.head);
+            self.count = self.count.wrapping_add(other.count);
+            core::mem::forget(other);
         }
     }
 

@@ -16,8 +16,10 @@ use crate::region::Region;
 use crate::stats::Flaw;
 use crate::sys::hook::Way;
 use crate::sys::netdev::Device;
+use crate::sys::pages::SharedPages;
 use crate::sys::skb::Offload;
 use crate::sys::skb::Skb;
+use crate::sys::skb::FRAGMENTS_MAX;
 use crate::uapi::mbuf::Header;
 use crate::uapi::mbuf::Shape;
 use crate::uapi::mbuf::Window;
@@ -141,7 +143,7 @@ pub(crate) fn cross(skb: &mut Skb, way: Way, outlet: Outlet, device: &Device) ->
 }
 
 /// Makes a packet of the mbufs that a program allocated and linked. All that belong to it are given
-/// back, whether it succeeds or not.
+/// back, whether it succeeds or not; where they have become a part of it, when it has left.
 pub(crate) fn make_new<'a>(
     region: &'a Region,
     head: Chain<'a>,
@@ -155,50 +157,61 @@ pub(crate) fn make_new<'a>(
         return Err(Flaw::Shape);
     };
     if first.next != NO_MBUF {
-        return make_of_chain(region, head, session, outlet, device);
+        return make_of_chain(region, head, session, outlet, device, freed);
     }
     // Nearly always there is one mbuf.
     let at = region.offset(head.head());
+    let mut mbufs = Some(head);
     let skb = Window::of(first.offset, first.len, region.mbuf_size())
         .ok_or(Flaw::Shape)
         .and_then(|window| {
-            let mut new = New::of(&first, window.len(), device)?;
+            let plan = Plan::of(outlet, window.len(), parts_of(at, window));
+            let mut new = New::begin(region, &first, &plan, device, &mut mbufs, freed)?;
             new.fill(region, at, window)?;
             new.finish(outlet, device)
         });
-    freed.add(head);
+    if let Some(mbufs) = mbufs {
+        freed.add(mbufs);
+    }
     skb
 }
 
 #[inline(never)]
-fn make_of_chain(
-    region: &Region,
-    head: Chain<'_>,
+fn make_of_chain<'a>(
+    region: &'a Region,
+    head: Chain<'a>,
     session: u32,
     outlet: Outlet,
     device: &Device,
+    freed: &mut Freed<'a>,
 ) -> Result<Skb, Flaw> {
-    let mut parts = [const { None::<(Chain<'_>, Option<Window>)> }; CHAIN_MAX as usize];
+    let mut windows = [None::<(u32, Option<Window>)>; CHAIN_MAX as usize];
     let mut first = None;
-    let mut total = 0u32;
+    let (mut total, mut parts) = (0u32, 0usize);
     let mut flaw = None;
-    let mut current = Some(head);
-    for place in parts.iter_mut() {
-        let Some(chain) = current.take() else { break };
-        let header = region.read_header(chain.head()).ok_or(Flaw::Shape)?;
+    let mut current = Some(head.head());
+    let mut mbufs = head;
+    for place in windows.iter_mut() {
+        let Some(index) = current.take() else { break };
+        let header = region.read_header(index).ok_or(Flaw::Shape)?;
         let window = Window::of(header.offset, header.len, region.mbuf_size());
-        if window.is_none() {
+        if let Some(window) = window {
+            total = total.saturating_add(window.len());
+            parts = parts.wrapping_add(parts_of(region.offset(index), window));
+        } else {
             flaw = Some(Flaw::Shape);
         }
         // The chain is followed to its end all the same, so that all of it is given back.
-        total = total.saturating_add(window.map_or(0, Window::len));
         first.get_or_insert(header);
-        *place = Some((chain, window));
+        *place = Some((index, window));
         if header.next != NO_MBUF {
             // The claim takes it out of the program's hands, so a loop ends here too.
             let claim = region.reclaim(header.next, |h| h == Holder::Allocated(session));
             match claim {
-                Some(Claim::Buffer(next)) => current = Some(next),
+                Some(Claim::Buffer(next)) => {
+                    current = Some(next.head());
+                    mbufs.extend(index, next);
+                }
                 _ => flaw = Some(Flaw::Shape),
             }
         }
@@ -210,42 +223,100 @@ fn make_of_chain(
         return Err(flaw);
     }
     let first = first.ok_or(Flaw::Shape)?;
-    let mut new = New::of(&first, total, device)?;
-    for (chain, window) in parts.iter().flatten() {
+    let plan = Plan::of(outlet, total, parts);
+    let mut mbufs = Some(mbufs);
+    let mut new = New::begin(region, &first, &plan, device, &mut mbufs, freed)?;
+    for (index, window) in windows.iter().flatten() {
         let window = window.ok_or(Flaw::Shape)?;
-        new.fill(region, region.offset(chain.head()), window)?;
+        new.fill(region, region.offset(*index), window)?;
     }
     new.finish(outlet, device)
+}
+
+/// Frames from this length on leave by reference: below, a copy costs less than to be told of the end.
+const BY_REFERENCE_MIN: u32 = 1024;
+/// So much of them is copied all the same: what the kernel looks at must not change under it.
+const HEAD: u32 = 128;
+
+/// How the bytes of a new frame get into its packet.
+struct Plan {
+    total: u32,
+    /// So many are copied, the rest is referred to.
+    copied: u32,
+}
+
+impl Plan {
+    /// For a frame of so many bytes in so many parts of pages. What goes to the host is copied: a socket may
+    /// keep it for as long as it likes.
+    fn of(outlet: Outlet, total: u32, parts: usize) -> Self {
+        let refers =
+            outlet == Outlet::Output && total >= BY_REFERENCE_MIN && parts <= FRAGMENTS_MAX;
+        let copied = if refers { HEAD } else { total };
+        Self { total, copied }
+    }
+}
+
+/// In how many parts of pages the bytes of an mbuf at this offset lie.
+fn parts_of(at: usize, window: Window) -> usize {
+    SharedPages::parts_of(at.wrapping_add(window.offset() as usize), window.len())
 }
 
 /// A new packet that is being written.
 struct New {
     skb: Skb,
     offload: Offload,
+    copied: u32,
     done: u32,
 }
 
 impl New {
-    /// Of so many bytes; nothing of it is written yet.
-    fn of(first: &Header, total: u32, device: &Device) -> Result<Self, Flaw> {
+    /// By this plan, or copied, if too many are under way; nothing of it is written yet. Its mbufs are taken
+    /// if it is made of them.
+    fn begin<'a>(
+        region: &'a Region,
+        first: &Header,
+        plan: &Plan,
+        device: &Device,
+        mbufs: &mut Option<Chain<'a>>,
+        freed: &mut Freed<'a>,
+    ) -> Result<Self, Flaw> {
+        if plan.copied < plan.total {
+            let mut new = Self::of(first, plan.total, plan.copied, device)?;
+            if region.send(&mut new.skb, mbufs, freed) {
+                return Ok(new);
+            }
+        }
+        Self::of(first, plan.total, plan.total, device)
+    }
+
+    /// Of so many bytes, of which so many are copied.
+    fn of(first: &Header, total: u32, copied: u32, device: &Device) -> Result<Self, Flaw> {
         if !(FRAME_MIN..=FRAME_MAX).contains(&total) {
             return Err(Flaw::Shape);
         }
         let offload = Offload::of(first).ok_or(Flaw::Offload)?;
-        let skb = Skb::new(device, total).ok_or(Flaw::Memory)?;
+        let skb = Skb::new(device, copied).ok_or(Flaw::Memory)?;
         Ok(Self {
             skb,
             offload,
+            copied,
             done: 0,
         })
     }
 
     /// The next bytes, from an mbuf at this offset.
     fn fill(&mut self, region: &Region, at: usize, window: Window) -> Result<(), Flaw> {
-        let from = at.wrapping_add(window.offset() as usize);
-        self.skb
-            .fill(self.done, region.pages(), from, window.len())
-            .map_err(|_| Flaw::Memory)?;
+        let (from, pages) = (at.wrapping_add(window.offset() as usize), region.pages());
+        let copied = self.copied.saturating_sub(self.done).min(window.len());
+        if copied > 0 {
+            let copy = self.skb.fill(self.done, pages, from, copied);
+            copy.map_err(|_| Flaw::Memory)?;
+        }
+        if copied < window.len() {
+            let (from, rest) = (from.wrapping_add(copied as usize), window.len());
+            let attach = self.skb.attach(pages, from, rest.wrapping_sub(copied));
+            attach.map_err(|_| Flaw::Memory)?;
+        }
         self.done = self.done.wrapping_add(window.len());
         Ok(())
     }

@@ -14,6 +14,7 @@
 //! | `pages`   | page arrays mapped into kernel and program    | one page at a time                    |
 //! | `queue`   | packets in line                               | nothing                               |
 //! | `rcu`     | (the grace period)                            | `Guard`, but no pointer to guard      |
+//! | `sender`  | fragments by reference, `ubuf_info`          | nothing                               |
 //! | `server`  | NAPI, soft timer                              | no NAPI                               |
 //! | `skb`     | packets                                       | nothing                               |
 //! | `sleepers` | wait queues with a deadline                  | `CondVar`, which sleeps on a lock     |
@@ -34,6 +35,7 @@ pub(crate) mod netdev;
 pub(crate) mod pages;
 pub(crate) mod queue;
 pub(crate) mod rcu;
+pub(crate) mod sender;
 pub(crate) mod server;
 pub(crate) mod skb;
 pub(crate) mod sleepers;

@@ -208,6 +208,29 @@ impl SharedPages {
         self.at(offset, len, 1)
     }
 
+    /// In how many pages `len` bytes at `offset` lie.
+    pub(crate) fn parts_of(offset: usize, len: u32) -> usize {
+        let begin = offset & PAGE_SIZE.wrapping_sub(1);
+        begin.wrapping_add(len as usize).div_ceil(PAGE_SIZE)
+    }
+
+    /// The pages in which `len` bytes at `offset` lie, with the place and the length in each.
+    pub(super) fn parts(
+        &self,
+        offset: usize,
+        len: u32,
+    ) -> impl Iterator<Item = (*mut bindings::page, u32, u32)> + '_ {
+        let (mut at, mut left) = (offset, len as usize);
+        core::iter::from_fn(move || {
+            let begin = at & PAGE_SIZE.wrapping_sub(1);
+            let part = left.min(PAGE_SIZE.wrapping_sub(begin));
+            let page = *self.raw.get(at / PAGE_SIZE)?;
+            at = at.wrapping_add(part);
+            left = left.wrapping_sub(part);
+            (part > 0).then_some((page, begin as u32, part as u32))
+        })
+    }
+
     /// The same for a header and what follows it.
     #[inline]
     pub(super) fn header_window(&self, offset: usize, len: usize) -> Option<NonNull<u8>> {

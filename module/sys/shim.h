@@ -101,7 +101,7 @@ int nettap_skb_capture(const struct sk_buff *skb, u32 mac_len, u32 from,
 		       const struct nettap_mbuf *mbuf, struct nettap_header *to);
 bool nettap_skb_is_gso(const struct sk_buff *skb);
 u32 nettap_skb_flow_hash(struct sk_buff *skb);
-struct sk_buff *nettap_skb_keep(struct sk_buff *skb);
+struct sk_buff *nettap_skb_keep(struct sk_buff *skb, bool received);
 void nettap_skb_leave_closed(struct sk_buff *skb);
 struct sk_buff *nettap_skb_segment(struct sk_buff *skb, bool received, bool *damaged);
 struct sk_buff *nettap_skb_unlink(struct sk_buff *skb);
@@ -118,6 +118,7 @@ int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len)
 int nettap_skb_settle(struct sk_buff *skb, const struct nettap_offload *offload, bool moved);
 void nettap_skb_at_network(struct sk_buff *skb, struct net_device *dev);
 struct sk_buff *nettap_skb_new(struct net_device *dev, u32 len);
+int nettap_skb_attach(struct sk_buff *skb, struct page *page, u32 offset, u32 len);
 int nettap_skb_offload(struct sk_buff *skb, const struct nettap_offload *offload);
 
 bool nettap_dev_fits(struct net_device *dev, struct sk_buff *skb);
@@ -127,6 +128,13 @@ bool nettap_deliver_input(struct sk_buff *skb);
 bool nettap_deliver_output(struct sk_buff *skb);
 struct sk_buff *nettap_deliver_input_all(struct sk_buff *list);
 void nettap_skb_free_all(struct sk_buff *list, int budget);
+
+/* ---- packets by reference ---- */
+
+struct nettap_sender *nettap_sender_new(void);
+void nettap_sender_put(struct nettap_sender *sender);
+bool nettap_sender_send(struct nettap_sender *sender, struct sk_buff *skb, u32 name);
+bool nettap_sender_done(struct nettap_sender *sender, u32 *name);
 
 /* ---- filters ---- */
 

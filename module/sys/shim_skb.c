@@ -42,7 +42,8 @@ static u8 csum_of(const struct sk_buff *skb)
 /* Whether nettap_skb_keep() would have nothing to do. */
 static bool is_keepable(const struct sk_buff *skb)
 {
-	return !skb_shared(skb) && !skb_dst(skb) && !skb_sk_is_prefetched((struct sk_buff *)skb);
+	return !skb_shared(skb) && !skb_dst(skb) && !skb_sk_is_prefetched((struct sk_buff *)skb) &&
+	       !(skb_shinfo(skb)->flags & SKBFL_ZEROCOPY_ENABLE);
 }
 
 void nettap_skb_describe(const struct sk_buff *skb, bool received, struct nettap_packet *out)
@@ -146,14 +147,16 @@ u32 nettap_skb_flow_hash(struct sk_buff *skb)
 /*
  * Makes a packet safe to keep beyond the hook, as __nf_queue() does (net/netfilter/nf_queue.c):
  * nobody else may share it, its route must be counted, and an early-demultiplexed socket must be
- * held or let go. NULL: no memory or a dead route, the packet is gone.
+ * held or let go. Of a received one, whose sender may be a program on this machine that waits for its
+ * memory, the fragments are copied, as for a socket. NULL: no memory or a dead route, the packet is gone.
  */
-struct sk_buff *nettap_skb_keep(struct sk_buff *skb)
+struct sk_buff *nettap_skb_keep(struct sk_buff *skb, bool received)
 {
 	skb = skb_share_check(skb, GFP_ATOMIC);
 	if (!skb)
 		return NULL;
-	if (skb_dst(skb) && !skb_dst_force(skb)) {
+	if ((received && skb_orphan_frags_rx(skb, GFP_ATOMIC)) ||
+	    (skb_dst(skb) && !skb_dst_force(skb))) {
 		kfree_skb(skb);
 		return NULL;
 	}

@@ -110,6 +110,9 @@ impl Offload {
     }
 }
 
+/// Parts of pages that a packet may refer to.
+pub(crate) const FRAGMENTS_MAX: usize = bindings::MAX_SKB_FRAGS as usize;
+
 /// Bytes compared at a time when changes are written back.
 const CHUNK: usize = 256;
 
@@ -203,12 +206,13 @@ impl Skb {
 
     /// Makes it safe to keep beyond the hook. Nothing: the packet is lost.
     #[inline(always)]
-    pub(crate) fn keep(self, seen: &Description) -> Option<Self> {
+    pub(crate) fn keep(self, seen: &Description, way: Way) -> Option<Self> {
         if seen.0.keepable != 0 {
             return Some(self);
         }
         // SAFETY: Our reference passes to the wrapper, which gives one back or frees the packet.
-        NonNull::new(unsafe { ffi::nettap_skb_keep(self.into_raw()) }).map(Self)
+        let kept = unsafe { ffi::nettap_skb_keep(self.into_raw(), way == Way::Received) };
+        NonNull::new(kept).map(Self)
     }
 
     /// If its sender has closed its socket, no longer counts there.
@@ -337,6 +341,20 @@ impl Skb {
                 len as i32,
             )
         })
+    }
+
+    /// Shared memory becomes the next bytes of a new frame, by reference. `EMSGSIZE`: it has as many fragments
+    /// as it may.
+    pub(crate) fn attach(&mut self, pages: &SharedPages, from: usize, len: u32) -> Result {
+        pages.window(from, len as usize).ok_or(EFAULT)?;
+        for (page, offset, len) in pages.parts(from, len) {
+            // SAFETY: A valid packet made by `new`, and a valid page, on which it takes a reference. The range is
+            // inside of it.
+            kernel::error::to_result(unsafe {
+                ffi::nettap_skb_attach(self.as_ptr(), page.cast(), offset, len)
+            })?;
+        }
+        Ok(())
     }
 
     /// Checks and applies the offload state of a new frame.

@@ -196,6 +196,8 @@ enum RegionField {
     Free,
     #[value(name = "held.detoured")]
     Detoured,
+    #[value(name = "held.kernel")]
+    Kernel,
 }
 
 impl Region {
@@ -211,6 +213,7 @@ impl Region {
             RegionField::Taps => region.taps,
             RegionField::Free => region.free,
             RegionField::Detoured => region.detoured,
+            RegionField::Kernel => region.kernel,
         };
         println!("{value}");
         Ok(())

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Objective: long packets of a program's own leave without being copied: their mbufs stay with the interface for as long as
+# it has them, whatever becomes of the program, the group and the module meanwhile, and are free right after.
+#
+#	client c0 10.1.0.2 ───── b0 10.1.0.1 box (OUTPUT tap on b0, which keeps each packet for two seconds; MTU 9000)
+
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+MTU=9000 pair
+to_client=(--src 10.1.0.1:7000 --dst 10.1.0.2:7000 --src-mac "$MAC_B0" --dst-mac "$MAC_C0")
+
+slow() { ns box tc qdisc add dev b0 root netem limit 10000 delay $((2 * SLOWNESS))s; }
+fast() { ns box tc qdisc del dev b0 root; }
+# inject OPTION…: new packets; the program has ended when this returns.
+inject() { ns box ntdrive inject --tap b0:output "${to_client[@]}" "$@" >"$WORK/inject.log" || fail "inject: $(<"$WORK/inject.log")"; }
+under_way() { [[ $(region held.kernel) == "$1" ]]; }
+# Without a session there would be no region to look at.
+tapped keeper box ntdrive relay --tap b0:input
+
+part "the program has ended, its packets are under way, with its mbufs"
+receiver recv client 10.1.0.2:7000 --count 100
+slow
+inject --count 100 --size 1400
+expect "mbufs under way" "$(region held.kernel)" -eq 100
+finish recv
+await "all mbufs are free" under_way 0
+
+part "chains, and super-packets that the kernel has to cut"
+ns box ethtool -K b0 tx off >/dev/null
+receiver recv client 10.1.0.2:7000 --count 50
+inject --count 50 --size 8000
+mbufs=$(region held.kernel)
+expect "mbufs under way" "$mbufs" -ge 100
+finish recv
+receiver recv client 10.1.0.2:7000 --count 200
+inject --count 200 --size 1000 --datagrams-per-packet 20
+finish recv
+ns box ethtool -K b0 tx on >/dev/null
+await "all mbufs are free" under_way 0
+
+part "more than may be under way: the others are copied"
+receiver recv client 10.1.0.2:7000 --count 1000
+inject --count 1000 --size 1400
+mbufs=$(region held.kernel)
+expect "mbufs under way" "$mbufs" -ge 100
+expect "mbufs under way" "$mbufs" -lt 1000
+finish recv
+await "all mbufs are free" under_way 0
+
+part "short ones are copied"
+receiver recv client 10.1.0.2:7000 --count 100
+inject --count 100 --size 200
+expect "mbufs under way" "$(region held.kernel)" -eq 0
+finish recv
+fast
+
+part "a socket of this machine gets a copy, however long it does not read"
+receiver recv client 10.1.0.2:7000 --count 100
+kill -STOP "${PIDS[recv]}"
+inject --count 100 --size 1400
+await "all mbufs are free" under_way 0
+kill -CONT "${PIDS[recv]}"
+finish recv
+
+part "their group is gone, and the module stays until they have left"
+stop keeper
+slow
+receiver recv client 10.1.0.2:7000 --count 100
+inject --group passing --group-mbufs 2048 --count 100 --size 1400
+open_taps 0 || fail "a tap is left"
+refuses "unloading the module" rmmod nettap
+finish recv
+await "the module goes" rmmod nettap
+insmod "$NETTAP_MODULE"
