@@ -458,7 +458,11 @@ int nettap_skb_offload(struct sk_buff *skb, const struct nettap_offload *offload
 		return err;
 	if (offload->csum == 2)
 		skb->ip_summed = CHECKSUM_UNNECESSARY;
-	skb_probe_transport_header(skb);
+	/* Who cuts it wants to know where; else it stands as on a packet that comes from a wire. */
+	if (skb_is_gso(skb))
+		skb_probe_transport_header(skb);
+	else if (!skb_transport_header_was_set(skb))
+		skb_set_transport_header(skb, ETH_HLEN);
 	set_vlan(skb, offload);
 	skb->mark = offload->mark;
 	skb->priority = offload->priority;
