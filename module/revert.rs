@@ -157,27 +157,31 @@ pub(crate) fn make_new<'a>(
         return Err(Flaw::Shape);
     };
     if first.next != NO_MBUF {
-        return make_of_chain(region, head, session, outlet, device, freed);
+        return make_of::<{ CHAIN_MAX as usize }>(region, head, session, outlet, device, freed);
     }
-    // Nearly always there is one mbuf.
+    if outlet == Outlet::Output && u32::from(first.len) >= BY_REFERENCE_MIN {
+        return make_of::<1>(region, head, session, outlet, device, freed);
+    }
+    // Nearly always it is one mbuf, and short.
     let at = region.offset(head.head());
-    let mut mbufs = Some(head);
     let skb = Window::of(first.offset, first.len, region.mbuf_size())
         .ok_or(Flaw::Shape)
         .and_then(|window| {
-            let plan = Plan::of(outlet, window.len(), parts_of(at, window));
-            let mut new = New::begin(region, &first, &plan, device, &mut mbufs, freed)?;
-            new.fill(region, at, window)?;
+            let mut new = New::of(&first, window.len(), window.len(), device)?;
+            new.copy(
+                region,
+                at.wrapping_add(window.offset() as usize),
+                window.len(),
+            )?;
             new.finish(outlet, device)
         });
-    if let Some(mbufs) = mbufs {
-        freed.add(mbufs);
-    }
+    freed.add(head);
     skb
 }
 
+/// The same, of at most `N` mbufs.
 #[inline(never)]
-fn make_of_chain<'a>(
+fn make_of<'a, const N: usize>(
     region: &'a Region,
     head: Chain<'a>,
     session: u32,
@@ -185,7 +189,7 @@ fn make_of_chain<'a>(
     device: &Device,
     freed: &mut Freed<'a>,
 ) -> Result<Skb, Flaw> {
-    let mut windows = [None::<(u32, Option<Window>)>; CHAIN_MAX as usize];
+    let mut windows = [None::<(u32, Option<Window>)>; N];
     let mut first = None;
     let (mut total, mut parts) = (0u32, 0usize);
     let mut flaw = None;
@@ -290,6 +294,7 @@ impl New {
     }
 
     /// Of so many bytes, of which so many are copied.
+    #[inline(always)]
     fn of(first: &Header, total: u32, copied: u32, device: &Device) -> Result<Self, Flaw> {
         if !(FRAME_MIN..=FRAME_MAX).contains(&total) {
             return Err(Flaw::Shape);
@@ -304,21 +309,27 @@ impl New {
         })
     }
 
-    /// The next bytes, from an mbuf at this offset.
+    /// The next bytes, copied from this offset of the region.
+    #[inline(always)]
+    fn copy(&mut self, region: &Region, from: usize, len: u32) -> Result<(), Flaw> {
+        let copy = self.skb.fill(self.done, region.pages(), from, len);
+        copy.map_err(|_| Flaw::Memory)?;
+        self.done = self.done.wrapping_add(len);
+        Ok(())
+    }
+
+    /// The next bytes, from an mbuf at this offset, by copy and by reference.
     fn fill(&mut self, region: &Region, at: usize, window: Window) -> Result<(), Flaw> {
-        let (from, pages) = (at.wrapping_add(window.offset() as usize), region.pages());
+        let from = at.wrapping_add(window.offset() as usize);
         let copied = self.copied.saturating_sub(self.done).min(window.len());
         if copied > 0 {
-            let copy = self.skb.fill(self.done, pages, from, copied);
-            copy.map_err(|_| Flaw::Memory)?;
+            self.copy(region, from, copied)?;
         }
-        if copied < window.len() {
-            let (from, rest) = (from.wrapping_add(copied as usize), window.len());
-            let attach = self.skb.attach(pages, from, rest.wrapping_sub(copied));
-            attach.map_err(|_| Flaw::Memory)?;
-        }
-        self.done = self.done.wrapping_add(window.len());
-        Ok(())
+        let (from, rest) = (from.wrapping_add(copied as usize), window.len());
+        let attach = self
+            .skb
+            .attach(region.pages(), from, rest.wrapping_sub(copied));
+        attach.map_err(|_| Flaw::Memory)
     }
 
     /// It is written; is it one that the device can carry?
