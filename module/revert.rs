@@ -157,10 +157,17 @@ pub(crate) fn make_new<'a>(
         return Err(Flaw::Shape);
     };
     if first.next != NO_MBUF {
-        return make_of::<{ CHAIN_MAX as usize }>(region, head, session, outlet, device, freed);
+        return make_of::<{ CHAIN_MAX as usize }>(
+            region,
+            head,
+            &first,
+            session,
+            (outlet, device),
+            freed,
+        );
     }
     if outlet == Outlet::Output && u32::from(first.len) >= BY_REFERENCE_MIN {
-        return make_of::<1>(region, head, session, outlet, device, freed);
+        return make_of::<1>(region, head, &first, session, (outlet, device), freed);
     }
     // Nearly always it is one mbuf, and short.
     let at = region.offset(head.head());
@@ -179,45 +186,44 @@ pub(crate) fn make_new<'a>(
     skb
 }
 
-/// The same, of at most `N` mbufs.
+/// The same, of at most `N` mbufs, the first of which has this header.
 #[inline(never)]
 fn make_of<'a, const N: usize>(
     region: &'a Region,
     head: Chain<'a>,
+    first: &Header,
     session: u32,
-    outlet: Outlet,
-    device: &Device,
+    (outlet, device): (Outlet, &Device),
     freed: &mut Freed<'a>,
 ) -> Result<Skb, Flaw> {
     let mut windows = [None::<(u32, Option<Window>)>; N];
-    let mut first = None;
     let (mut total, mut parts) = (0u32, 0usize);
     let mut flaw = None;
-    let mut current = Some(head.head());
+    let mut current = Some((head.head(), first.offset, first.len, first.next));
     let mut mbufs = head;
     for place in windows.iter_mut() {
-        let Some(index) = current.take() else { break };
-        let header = region.read_header(index).ok_or(Flaw::Shape)?;
-        let window = Window::of(header.offset, header.len, region.mbuf_size());
+        let Some((index, offset, len, next)) = current.take() else {
+            break;
+        };
+        let window = Window::of(offset, len, region.mbuf_size());
         if let Some(window) = window {
             total = total.saturating_add(window.len());
             parts = parts.wrapping_add(parts_of(region.offset(index), window));
         } else {
             flaw = Some(Flaw::Shape);
         }
-        // The chain is followed to its end all the same, so that all of it is given back.
-        first.get_or_insert(header);
         *place = Some((index, window));
-        if header.next != NO_MBUF {
+        // The chain is followed to its end all the same, so that all of it is given back.
+        if next != NO_MBUF {
             // The claim takes it out of the program's hands, so a loop ends here too.
-            let claim = region.reclaim(header.next, |h| h == Holder::Allocated(session));
-            match claim {
-                Some(Claim::Buffer(next)) => {
-                    current = Some(next.head());
-                    mbufs.extend(index, next);
-                }
-                _ => flaw = Some(Flaw::Shape),
-            }
+            let claim = region.reclaim(next, |h| h == Holder::Allocated(session));
+            let Some(Claim::Buffer(more)) = claim else {
+                flaw = Some(Flaw::Shape);
+                break;
+            };
+            mbufs.extend(index, more);
+            let header = region.read_header(next).ok_or(Flaw::Shape)?;
+            current = Some((next, header.offset, header.len, header.next));
         }
     }
     if current.is_some() {
@@ -226,10 +232,9 @@ fn make_of<'a, const N: usize>(
     if let Some(flaw) = flaw {
         return Err(flaw);
     }
-    let first = first.ok_or(Flaw::Shape)?;
     let plan = Plan::of(outlet, total, parts);
     let mut mbufs = Some(mbufs);
-    let mut new = New::begin(region, &first, &plan, device, &mut mbufs, freed)?;
+    let mut new = New::begin(region, first, &plan, device, &mut mbufs, freed)?;
     for (index, window) in windows.iter().flatten() {
         let window = window.ok_or(Flaw::Shape)?;
         new.fill(region, region.offset(*index), window)?;

@@ -40,20 +40,22 @@ static u8 csum_of(const struct sk_buff *skb)
 }
 
 /* Whether nettap_skb_keep() would have nothing to do. */
-static bool is_keepable(const struct sk_buff *skb)
+static bool is_keepable(const struct sk_buff *skb, const struct skb_shared_info *info)
 {
 	return !skb_shared(skb) && !skb_dst(skb) && !skb_sk_is_prefetched((struct sk_buff *)skb) &&
-	       !(skb_shinfo(skb)->flags & SKBFL_ZEROCOPY_ENABLE);
+	       !(info->flags & SKBFL_ZEROCOPY_ENABLE);
 }
 
 void nettap_skb_describe(const struct sk_buff *skb, bool received, struct nettap_packet *out)
 {
+	const struct skb_shared_info *info = skb_shinfo(skb);
+
 	out->mac_len = mac_len_of(skb, received);
 	out->wire_len = skb->len + out->mac_len;
 	out->truesize = skb->truesize;
-	out->is_gso = skb_is_gso(skb);
+	out->is_gso = info->gso_size != 0;
 	out->unreadable = !skb_frags_readable(skb);
-	out->keepable = is_keepable(skb);
+	out->keepable = is_keepable(skb, info);
 }
 
 static __always_inline int copy_out(const struct sk_buff *skb, int offset, void *to, int len)
