@@ -10,12 +10,13 @@
 #
 # A debug kernel (qemu/debug.config) is slower by SLOWNESS, and asked at the end what leaked and whether it still watches.
 #
-# A test's exit status: 0 passed, 1 failed, 77 skipped with the reason on its last line. Each runs in mount, pid and
+# Its exit status: 0 all passed, 1 a test failed, 3 the kernel reported something or something leaked, whatever the tests
+# themselves said. A test's exit status: 0 passed, 1 failed, 77 skipped with the reason on its last line. Each runs in mount, pid and
 # network namespaces of its own, which take its processes and networks along when it ends, however it ends.
 
 set -euo pipefail
 
-readonly SKIPPED=77
+readonly SKIPPED=77 REPORTED=3
 # How many times slower than a stock kernel in emulation this one is: whatever waits for something waits so much longer.
 if [[ $(uname -r) == *-debug ]]; then SLOWNESS=${SLOWNESS:-12}; else SLOWNESS=${SLOWNESS:-1}; fi
 # Seconds for one test; it is killed after that.
@@ -36,7 +37,7 @@ readonly COMPLAINTS='BUG[: ]|WARNING:|Oops|general protection|rcu:.*(stall|detec
 # What the watchers themselves say when a test has taken the memory away. Whether they still watch is asked at the end.
 readonly STARVED='kmemleak: Cannot allocate|ref_tracker: memory allocation failure'
 
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 reports=0
 OUT=$(mktemp -d)
 readonly OUT
 
@@ -90,6 +91,7 @@ judge() {
 	if complaints "$marker" >"$OUT/complaints"; then
 		echo "the kernel complains:"
 		dmesg | sed "1,/$marker/d" | grep -E -A 25 "$COMPLAINTS" | head -n 60
+		reports=$((reports + 1))
 		good=0
 	fi
 	if [[ -e /dev/nettap ]]; then
@@ -226,12 +228,13 @@ main() {
 		passed=$((passed + 1))
 		echo "ok    no leaks: $(head -n 1 "$OUT/leaks")"
 	else
-		failed=$((failed + 1))
+		failed=$((failed + 1)) reports=$((reports + 1))
 		echo "FAIL  leaks"
 		sed 's/^/      /' "$OUT/leaks"
 	fi
 	echo "$((SECONDS - start)) s on $(uname -r)"
 	echo "$passed passed, $failed failed, $skipped skipped"
+	((!reports)) || exit "$REPORTED"
 	((failed == 0))
 }
 
