@@ -130,7 +130,7 @@ stop relay
 
 part "on probation: it ends by itself, and what went through it goes on"
 start pings client ping -n -i 0.05 10.1.0.1
-ns box tapctl tap add --dev b0 --mode input --confirm 2 >/dev/null
+ns box tapctl tap add --dev b0 --mode input --confirm $((2 * SLOWNESS)) >/dev/null
 reaches b0 input ended.reverted -gt 5
 await "it ends" open_taps 0
 pings client 10.1.0.1 5
