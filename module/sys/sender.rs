@@ -29,10 +29,11 @@ impl Sender {
         Ok(Self(NonNull::new(sender).ok_or(ENOMEM)?))
     }
 
-    /// The fragments that a new packet is about to get are under way from here on. False: too many are.
+    /// The fragments that a new packet is about to get are under way from here on. False: too many are,
+    /// or it has been sent before.
     pub(crate) fn send(&mut self, skb: &mut Skb, name: u32) -> bool {
-        // SAFETY: Valid by the type invariants; we are the owner, and the packet, which `Skb::new` has made, has
-        // no such mark yet: the caller sends each packet once.
+        // SAFETY: Both are valid by their type invariants, and we are the owner of this one. A packet that has
+        // somebody's mark already is refused inside.
         unsafe { ffi::nettap_sender_send(self.0.as_ptr(), skb.as_ptr(), name) }
     }
 

@@ -98,12 +98,15 @@ struct nettap_sender *nettap_sender_new(void)
 	return sender;
 }
 
-/* The owner's: a packet's fragments will be under way under a name. False: too many are. */
+/*
+ * The owner's: a packet's fragments will be under way under a name. False: too many are, or the packet's
+ * fragments are somebody's already.
+ */
 bool nettap_sender_send(struct nettap_sender *sender, struct sk_buff *skb, u32 name)
 {
 	struct sending *sending;
 
-	if (!sender->free)
+	if (!sender->free || skb_zcopy(skb))
 		return false;
 	sending = llist_entry(sender->free, struct sending, node);
 	sender->free = sender->free->next;
