@@ -10,7 +10,8 @@
 MTU=9000 pair
 to_client=(--src 10.1.0.1:7000 --dst 10.1.0.2:7000 --src-mac "$MAC_B0" --dst-mac "$MAC_C0")
 
-slow() { ns box tc qdisc add dev b0 root netem limit 10000 delay $((2 * SLOWNESS))s; }
+# slow [SECONDS]
+slow() { ns box tc qdisc replace dev b0 root netem limit 10000 delay $((${1:-2} * SLOWNESS))s; }
 fast() { ns box tc qdisc del dev b0 root; }
 # inject OPTION…: new packets; the program has ended when this returns.
 inject() { ns box ntdrive inject --tap b0:output "${to_client[@]}" "$@" >"$WORK/inject.log" || fail "inject: $(<"$WORK/inject.log")"; }
@@ -63,6 +64,16 @@ await "all mbufs are free" under_way 0
 kill -CONT "${PIDS[recv]}"
 finish recv
 
+part "so does a tap that holds what it has received"
+tapped holder client ntdrive relay --tap c0:input --do hold --only 7000
+inject --count 100 --size 1400
+reaches c0 input detoured.in_flight -eq 100
+await "all mbufs are free but those of the copies" under_way 0
+receiver recv client 10.1.0.2:7000 --count 100
+release holder
+finish recv
+stop holder
+
 part "their group is gone, and the module stays until they have left"
 stop keeper
 slow
@@ -73,3 +84,14 @@ refuses "unloading the module" rmmod nettap
 finish recv
 await "the module goes" rmmod nettap
 insmod "$NETTAP_MODULE"
+
+part "kill -9 of the program, and then the interface goes, with its packets"
+tapped keeper box ntdrive relay --tap lo:input
+slow 60
+start killed box ntdrive inject --tap b0:output "${to_client[@]}" --count 100 --size 1400 --idle $((3000 * SLOWNESS))
+await "they are under way" under_way 100
+kill_hard killed
+expect "mbufs under way" "$(region held.kernel)" -eq 100
+ip -n box link del b0
+await "all mbufs are free" under_way 0
+stop keeper
