@@ -242,7 +242,7 @@ fn make_of<'a, const N: usize>(
     new.finish(outlet, device)
 }
 
-/// Frames from this length on leave by reference: below, a copy costs less than to be told of the end.
+/// Frames from this length on leave by reference: about where that costs what a copy does (docs/performance.md).
 const BY_REFERENCE_MIN: u32 = 1024;
 /// So much of them is copied all the same: what the kernel looks at must not change under it.
 const HEAD: u32 = 128;
