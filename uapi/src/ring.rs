@@ -84,6 +84,28 @@ pub struct Cell<W> {
     pub entry: W,
 }
 
+impl<W: Word> Cell<W> {
+    /// Writes an entry, and then the tag, of which state and lap are given: (A).
+    #[inline]
+    fn write(&self, state_and_lap: u32, entry: Entry) {
+        let tag = state_and_lap
+            | (u32::from(entry.flags) & FLAGS_MASK).wrapping_shl(FLAGS_SHIFT)
+            | u32::from(entry.generation).wrapping_shl(GENERATION_SHIFT);
+        self.entry.store(entry.index);
+        self.tag.store_release(tag); // A, matches B
+    }
+
+    /// The entry behind a tag that was read from here.
+    #[inline]
+    fn entry(&self, tag: u32) -> Entry {
+        Entry {
+            index: self.entry.load(),
+            generation: tag.wrapping_shr(GENERATION_SHIFT) as u16,
+            flags: (tag.wrapping_shr(FLAGS_SHIFT) & FLAGS_MASK) as u8,
+        }
+    }
+}
+
 /// The words before the cells of a ring's page. The read-only page has the kernel's, the writable
 /// page the program's; each uses what it has. One cache line each.
 #[repr(C, align(64))]
@@ -207,7 +229,18 @@ impl<'a, W: Word> Cells<'a, W> {
         position.wrapping_shr(self.log2) & LAP_MASK
     }
 
+    /// The cells from `position` on that are of its lap, `most` at most, and what of their tags says so.
+    #[inline]
+    fn rest_of_lap(&self, position: u32, most: usize) -> (&'a [Cell<W>], u32) {
+        let mask = self.size().wrapping_sub(1);
+        let rest = self.cells.get((position & mask) as usize..);
+        let rest = rest.unwrap_or_default();
+        let part = rest.get(..most).unwrap_or(rest);
+        (part, self.lap(position).wrapping_shl(LAP_SHIFT))
+    }
+
     /// Fills the booked cell at `position`: (A).
+    #[inline]
     pub fn fill(&self, position: u32, entry: Entry) {
         self.write(position, STATE_FULL, entry);
     }
@@ -218,13 +251,9 @@ impl<'a, W: Word> Cells<'a, W> {
     }
 
     fn write(&self, position: u32, state: u32, entry: Entry) {
-        let tag = state
-            | (u32::from(entry.flags) & FLAGS_MASK).wrapping_shl(FLAGS_SHIFT)
-            | self.lap(position).wrapping_shl(LAP_SHIFT)
-            | u32::from(entry.generation).wrapping_shl(GENERATION_SHIFT);
         if let Some(cell) = self.cell(position) {
-            cell.entry.store(entry.index);
-            cell.tag.store_release(tag); // A, matches B
+            let lap = self.lap(position).wrapping_shl(LAP_SHIFT);
+            cell.write(state | lap, entry);
         }
     }
 
@@ -239,11 +268,7 @@ impl<'a, W: Word> Cells<'a, W> {
         let which = tag & (STATE_MASK | LAP_MASK.wrapping_shl(LAP_SHIFT));
         let whole = |state| state | here.wrapping_shl(LAP_SHIFT);
         if which == whole(STATE_FULL) {
-            return Look::Full(Entry {
-                index: cell.entry.load(),
-                generation: (tag.wrapping_shr(GENERATION_SHIFT) & 0xffff) as u16,
-                flags: (tag.wrapping_shr(FLAGS_SHIFT) & FLAGS_MASK) as u8,
-            });
+            return Look::Full(cell.entry(tag));
         }
         if which == whole(STATE_PADDING) {
             return Look::Padding;
@@ -281,8 +306,9 @@ impl<'a, W: Word> Consumer<'a, W> {
     pub fn claim(&self, out: &mut [Entry]) -> usize {
         loop {
             let begin = self.position.load();
-            let mut position = begin;
-            let mut taken = 0usize;
+            // Nearly always these are full, and all there are.
+            let mut taken = self.read_lap(begin, out);
+            let mut position = begin.wrapping_add(taken as u32);
             while let Some(slot) = out.get_mut(taken) {
                 match self.cells.look(position) {
                     Look::Full(entry) => {
@@ -307,6 +333,22 @@ impl<'a, W: Word> Consumer<'a, W> {
                 return taken;
             }
         }
+    }
+
+    /// Reads entries from `position` on as long as they are full and of its lap; how many.
+    #[inline]
+    fn read_lap(&self, position: u32, out: &mut [Entry]) -> usize {
+        let (cells, lap) = self.cells.rest_of_lap(position, out.len());
+        let mut read = 0usize;
+        for (cell, slot) in cells.iter().zip(out) {
+            let tag = cell.tag.load_acquire(); // B, matches A
+            if tag & (STATE_MASK | LAP_MASK.wrapping_shl(LAP_SHIFT)) != STATE_FULL | lap {
+                break;
+            }
+            *slot = cell.entry(tag);
+            read = read.wrapping_add(1);
+        }
+        read
     }
 
     /// Whether an entry (or padding to step over) is there.
@@ -409,12 +451,21 @@ impl<'a, W: Word> Producer<'a, W> {
         let Some(booking) = self.book(wanted) else {
             return 0;
         };
-        for (nth, entry) in (0..booking.count).zip(entries) {
-            if let Some(position) = booking.position(nth) {
-                self.cells.fill(position, *entry);
+        let count = booking.count as usize;
+        let mut left = entries.get(..count).unwrap_or(entries);
+        let mut position = booking.first;
+        while !left.is_empty() {
+            let (cells, lap) = self.cells.rest_of_lap(position, left.len());
+            if cells.is_empty() {
+                break;
             }
+            for (cell, entry) in cells.iter().zip(left) {
+                cell.write(STATE_FULL | lap, *entry);
+            }
+            left = left.get(cells.len()..).unwrap_or_default();
+            position = position.wrapping_add(cells.len() as u32);
         }
-        booking.count as usize
+        count
     }
 
     /// Cells that the kernel has not taken yet, booked ones included.
@@ -560,6 +611,40 @@ impl<W: Word> PrivateConsumer<W> {
             }
         }
         None
+    }
+
+    /// Takes the next entries, `most` at most, as long as they have no flags and `take` will have them; how
+    /// many. What it stops at is left for [`Self::take`].
+    #[inline(always)]
+    pub fn take_plain(
+        &mut self,
+        cells: &Cells<'_, W>,
+        most: usize,
+        mut take: impl FnMut(Entry) -> bool,
+    ) -> usize {
+        const ALL_BUT_GENERATION: u32 = (1 << GENERATION_SHIFT) - 1;
+        let (cells, lap) = cells.rest_of_lap(self.position, most);
+        let mut taken = 0usize;
+        for cell in cells {
+            let tag = cell.tag.load_acquire(); // B, matches A
+            if tag & ALL_BUT_GENERATION != STATE_FULL | lap {
+                break;
+            }
+            let entry = Entry {
+                index: cell.entry.load(),
+                generation: tag.wrapping_shr(GENERATION_SHIFT) as u16,
+                flags: 0,
+            };
+            if !take(entry) {
+                break;
+            }
+            taken = taken.wrapping_add(1);
+        }
+        if taken > 0 {
+            self.position = self.position.wrapping_add(taken as u32);
+            self.reported = false;
+        }
+        taken
     }
 
     fn step(&mut self) {
