@@ -19,12 +19,15 @@ use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
+use super::atomic::Atomic;
+use super::atomic::Relaxed;
 use super::chardev::Vma;
 use super::ffi;
 use super::task::Pinned;
 use super::word::SharedWord;
 use crate::uapi::lock::LockWords;
 use crate::uapi::mbuf::Header;
+use crate::uapi::mbuf::HEADER_WORDS;
 use crate::uapi::ring::Cell;
 use crate::uapi::ring::Words;
 
@@ -185,20 +188,33 @@ impl SharedPages {
         unsafe { core::slice::from_raw_parts(self.address.cast().as_ptr(), count) }
     }
 
-    /// Copies a header out, once; the copy is what may be checked and used.
-    pub(crate) fn read_header(&self, offset: usize) -> Option<Header> {
-        let at = self.at(offset, size_of::<Header>(), 64)?;
-        // SAFETY: In bounds and aligned. Volatile, because a program may write at the same time;
-        // `Header` is valid for all bytes, so whatever mixture is read is a value.
-        Some(unsafe { at.cast::<Header>().as_ptr().read_volatile() })
+    /// The words of a header.
+    #[inline(always)]
+    fn header_words(&self, offset: usize) -> Option<&[Atomic<u64>; HEADER_WORDS]> {
+        let at = self.at(offset, size_of::<Header>(), align_of::<Header>())?;
+        // SAFETY: In bounds and aligned, and made of atomics only, for which any bytes that a program may write
+        // are valid.
+        Some(unsafe { at.cast().as_ref() })
     }
 
-    /// Writes a header.
+    /// Copies a header out, once; the copy is what may be checked and used. A program may write at the same
+    /// time, and whatever mixture is read is a header.
+    #[inline(always)]
+    pub(crate) fn read_header(&self, offset: usize) -> Option<Header> {
+        let mut copy = [0u64; HEADER_WORDS];
+        for (to, from) in copy.iter_mut().zip(self.header_words(offset)?) {
+            *to = from.load(Relaxed);
+        }
+        Some(Header::of_words(copy))
+    }
+
+    /// Writes a header. A program that writes at the same time spoils only what is its own to read.
+    #[inline(always)]
     pub(crate) fn write_header(&self, offset: usize, header: &Header) {
-        if let Some(at) = self.at(offset, size_of::<Header>(), 64) {
-            // SAFETY: In bounds and aligned. A program that writes at the same time spoils only what
-            // is its own to read.
-            unsafe { at.cast::<Header>().as_ptr().write_volatile(*header) };
+        if let Some(words) = self.header_words(offset) {
+            for (to, from) in words.iter().zip(header.words()) {
+                to.store(from, Relaxed);
+            }
         }
     }
 

@@ -73,7 +73,7 @@ pub const MBUF_SNAPPED: u8 = 2;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Header {
-    /// When the packet was received or sent, nanoseconds of `CLOCK_REALTIME`.
+    /// When the packet was received or sent, nanoseconds of `CLOCK_REALTIME`; 0 when nobody knows (`TAP_UNSTAMPED`).
     pub timestamp: u64,
     /// Process that holds the mbuf, 0 for none (patent paragraph 44). For people and tools only.
     pub holder: u32,
@@ -124,6 +124,24 @@ pub struct Header {
 /// Size of [`Header`] in bytes; data never begins before it.
 pub const HEADER_SIZE: u32 = 64;
 const _: () = assert!(core::mem::size_of::<Header>() == HEADER_SIZE as usize);
+
+/// Words of [`Header`]: it is moved in and out of shared memory a word at a time, since a field at a time takes
+/// three times as many steps.
+pub const HEADER_WORDS: usize = HEADER_SIZE as usize / 8;
+
+impl Header {
+    /// The words of it.
+    #[inline(always)]
+    pub fn words(&self) -> [u64; HEADER_WORDS] {
+        zerocopy::transmute!(*self)
+    }
+
+    /// The header that has these words.
+    #[inline(always)]
+    pub fn of_words(words: [u64; HEADER_WORDS]) -> Self {
+        zerocopy::transmute!(words)
+    }
+}
 
 /// Where the data of one mbuf lies, checked: the only way from two integers of a header to a range
 /// of bytes.

@@ -15,13 +15,15 @@
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
-use std::sync::atomic::{fence, AtomicU32, Ordering};
+use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 use nettap_uapi::layout::{RingMap, LOCKS_LEN, RING_CELLS};
 use nettap_uapi::lock::{LockWords, LOCKS_MAX};
-use nettap_uapi::mbuf::{Header, Window, HEADER_SIZE, MBUFS_MAX, MBUF_SIZE_MAX, NO_MBUF};
+use nettap_uapi::mbuf::{
+    Header, Window, HEADER_SIZE, HEADER_WORDS, MBUFS_MAX, MBUF_SIZE_MAX, NO_MBUF,
+};
 use nettap_uapi::ring::{Cell, Cells, Consumer, Entry, Producer, Word, Words};
 use nettap_uapi::tap::CHAIN_MAX;
 use nix::errno::Errno;
@@ -336,6 +338,43 @@ impl LockPages {
     }
 }
 
+/// The words of a header in shared memory.
+///
+/// # Safety
+///
+/// `at` is the start of an mbuf that is mapped for `'a`.
+unsafe fn header_words<'a>(at: *mut u8) -> &'a [AtomicU64; HEADER_WORDS] {
+    // SAFETY: an mbuf begins with a header and is aligned for it, as its caller says; atomics may be
+    // changed by other programs at will.
+    unsafe { &*at.cast() }
+}
+
+/// A copy of a header; what another program of the group writes at the same time may be a part of it.
+///
+/// # Safety
+///
+/// As for [`header_words`].
+unsafe fn copy_header(at: *mut u8) -> Header {
+    // SAFETY: the caller's promise.
+    let words = unsafe { header_words(at) };
+    Header::of_words(std::array::from_fn(|nth| {
+        words[nth].load(Ordering::Relaxed)
+    }))
+}
+
+/// Writes a header.
+///
+/// # Safety
+///
+/// As for [`header_words`].
+unsafe fn put_header(at: *mut u8, header: &Header) {
+    // SAFETY: the caller's promise.
+    let words = unsafe { header_words(at) };
+    for (to, from) in words.iter().zip(header.words()) {
+        to.store(from, Ordering::Relaxed);
+    }
+}
+
 /// The region: `mbufs` buffers of `mbuf_size` bytes each.
 ///
 /// # Invariants
@@ -406,27 +445,37 @@ impl Region {
         // SAFETY: inside the mapping, and aligned because mappings are and `mbuf_size` is a multiple
         // of 64. Volatile, because another program of the group could be writing: the copy is what
         // is looked at, and any bits are a valid `Header`.
-        unsafe { self.at(buffer).cast::<Header>().read_volatile() }
-    }
-
-    /// Who holds it, as the kernel wrote; 0 after `fork`.
-    pub(crate) fn holder(&self, buffer: &Buffer) -> u32 {
-        if !self.is_here() {
-            return 0;
-        }
-        let header = self.at(buffer).cast::<Header>();
-        // SAFETY: as for `header`; no reference is made.
-        let holder = unsafe { &raw const (*header).holder };
-        // SAFETY: as for `header`.
-        unsafe { holder.read_volatile() }
+        unsafe { copy_header(self.at(buffer)) }
     }
 
     /// Writes the header; nothing after `fork`.
     pub(crate) fn set_header(&self, buffer: &mut Buffer, header: &Header) {
         if self.is_here() {
             // SAFETY: as for `header`; the unique reference to the buffer is the right to write.
-            unsafe { self.at(buffer).cast::<Header>().write_volatile(*header) };
+            unsafe { put_header(self.at(buffer), header) };
         }
+    }
+
+    /// Writes a header and, where it says, the bytes of a packet; nothing after `fork`, nor when they have no
+    /// room. Who holds the mbuf is the kernel's to write, and stays.
+    pub(crate) fn write(&self, buffer: &mut Buffer, mut header: Header, bytes: &[u8]) {
+        let window = Window::of(header.offset, header.len, self.mbuf_size);
+        let fits = window.is_some_and(|window| window.len() as usize == bytes.len());
+        if !fits || !self.is_here() {
+            return;
+        }
+        let start = self.at(buffer);
+        let place = start.cast::<Header>();
+        // SAFETY: as for `header`; no reference is made.
+        let holder = unsafe { &raw const (*place).holder };
+        // SAFETY: as for `header`.
+        header.holder = unsafe { holder.read_volatile() };
+        // SAFETY: as for `set_header`.
+        unsafe { put_header(start, &header) };
+        // SAFETY: the window lies inside the mbuf, and is as long as `bytes`.
+        let first = unsafe { start.add(usize::from(header.offset)) };
+        // SAFETY: as before; the buffer is borrowed uniquely, so nobody else in this process has `bytes` there.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), first, bytes.len()) };
     }
 
     /// The window, if it lies in an mbuf of this region and the pages are here.
@@ -628,7 +677,7 @@ impl Region {
             return Header::default();
         }
         // SAFETY: as for `header`.
-        unsafe { self.header_of(held).read_volatile() }
+        unsafe { copy_header(self.header_of(held).cast()) }
     }
 
     /// Its window as its header says now; nothing when that is nonsense, or after `fork`.

@@ -2,8 +2,8 @@
 
 //! New packets, many at a time.
 
-use nettap_uapi::mbuf::{Header, Window, NO_MBUF};
-use nettap_uapi::ring::{Entry, REVERT_CHANGED};
+use nettap_uapi::mbuf::{Header, NO_MBUF};
+use nettap_uapi::ring::Entry;
 
 use crate::error::{Error, Result};
 use crate::map::Buffer;
@@ -25,15 +25,12 @@ impl Tap {
         if !shelf.guard.is_owner() {
             return Err(Error::Forked);
         }
-        let size = shelf.region.mbuf_size();
-        let window = |frame: &[u8]| {
-            let len = u16::try_from(frame.len()).ok()?;
-            Window::of(shelf.data_offset, len, size)
-        };
-        if let Some(long) = frames.iter().find(|frame| window(frame).is_none()) {
+        let size = shelf.region.mbuf_size() as usize;
+        let room = size.saturating_sub(usize::from(shelf.data_offset));
+        if let Some(long) = frames.iter().find(|frame| frame.len() > room) {
             return Err(Error::NoRoom {
                 wanted: long.len(),
-                room: (size as usize).saturating_sub(usize::from(shelf.data_offset)),
+                room,
             });
         }
         let mut sent = 0;
@@ -42,7 +39,7 @@ impl Tap {
             let mut free = entries.iter_mut().zip(part);
             let written = shelf.alloc(part.len(), |buffer| {
                 if let Some((entry, frame)) = free.next() {
-                    *entry = self.write(buffer, frame, window(frame));
+                    *entry = self.write(buffer, frame);
                 }
             });
             let written = entries.get(..written).unwrap_or_default();
@@ -62,12 +59,9 @@ impl Tap {
     }
 
     /// Writes a frame and what goes with it; what a ring carries for it.
-    fn write(&self, mut buffer: Buffer, frame: &[u8], window: Option<Window>) -> Entry {
-        let region = &self.shelf.region;
+    fn write(&self, mut buffer: Buffer, frame: &[u8]) -> Entry {
         let len = frame.len() as u32;
         let header = Header {
-            // Who holds it is the kernel's to write.
-            holder: region.holder(&buffer),
             next: NO_MBUF,
             packet_len: len,
             wire_len: len,
@@ -75,14 +69,8 @@ impl Tap {
             len: len as u16,
             ..Default::default()
         };
-        region.set_header(&mut buffer, &header);
-        if let Some(window) = window {
-            let room = region.bytes_mut(&mut buffer, window);
-            // Shorter only in a child after `fork`, where there is no memory to write.
-            if room.len() == frame.len() {
-                room.copy_from_slice(frame);
-            }
-        }
-        buffer.entry(REVERT_CHANGED)
+        self.shelf.region.write(&mut buffer, header, frame);
+        // The kernel reads a new packet in any case.
+        buffer.entry(0)
     }
 }
