@@ -5,8 +5,12 @@
 
 use crate::sys::atomic::Acquire;
 use crate::sys::atomic::Atomic;
+use crate::sys::atomic::Relaxed;
+use crate::sys::atomic::Release;
 
+use crate::sys::skb::Skb;
 use crate::sys::skb::SkbSlot;
+use crate::sys::task::now;
 use crate::uapi::mbuf::NO_MBUF;
 
 /// Who holds an mbuf.
@@ -59,7 +63,8 @@ impl Word {
     }
 }
 
-/// The kernel's account of one mbuf.
+/// The kernel's account of one mbuf: a cache line.
+#[repr(align(64))]
 pub(crate) struct Slot {
     pub(crate) word: Atomic<u64>,
     /// The next free mbuf, or the next of the chain.
@@ -80,6 +85,8 @@ pub(crate) struct Slot {
     pub(crate) skb: SkbSlot,
 }
 
+const _: () = assert!(core::mem::size_of::<Slot>() == 64);
+
 impl Slot {
     /// Of a free mbuf.
     pub(crate) const fn new() -> Self {
@@ -94,6 +101,30 @@ impl Slot {
             born: Atomic::new(0),
             skb: SkbSlot::new(),
         }
+    }
+
+    /// The kernel hands a packet whose first mbuf this is to a tap, under the next generation, which it gets
+    /// back. What the account says of the mbuf itself is stored before.
+    #[inline(always)]
+    pub(crate) fn detour(&self, tap: u32, skb: Skb, truesize: u32, number: u64, flow: u32) -> u16 {
+        let generation = self.word().generation().wrapping_add(1);
+        self.truesize.store(truesize, Relaxed);
+        self.number.store(number, Relaxed);
+        self.flow.store(flow, Relaxed);
+        self.born.store(now(), Relaxed);
+        self.skb.put(skb, generation);
+        let word = Word::new(Holder::Detoured(tap), generation);
+        self.word.store(word.0, Release);
+        generation
+    }
+
+    /// The kernel hands the mbuf to somebody, under the next generation, which it gets back. Release: whoever finds
+    /// the new holder finds what was stored before.
+    #[inline(always)]
+    pub(crate) fn give(&self, holder: Holder) -> u16 {
+        let generation = self.word().generation().wrapping_add(1);
+        self.word.store(Word::new(holder, generation).0, Release);
+        generation
     }
 
     /// Who holds it, and what was stored before they were given it.

@@ -40,7 +40,9 @@ use crate::uapi::tap::MAX_BYTES_DEFAULT;
 use crate::uapi::tap::RING_DEFAULT;
 use crate::uapi::tap::RING_MAX;
 use crate::uapi::tap::TAPS_MAX;
+use crate::uapi::tap::TAP_FLAGS;
 use crate::uapi::tap::TAP_STANDBY;
+use crate::uapi::tap::TAP_UNSTAMPED;
 
 const INFO: u32 = request(ioctl::INFO, 0);
 const MAP: u32 = request(ioctl::MAP, 0);
@@ -185,7 +187,7 @@ fn push(session: &Session, request: &Request) -> Result {
 
 fn tap(session: &Session, request: &Request) -> Result {
     let mut ask: ioctl::Tap = request.read()?;
-    if ask.flags & !TAP_STANDBY != 0 || ask.pad != 0 || ask.reserved != [0; 4] {
+    if ask.flags & !TAP_FLAGS != 0 || ask.pad != 0 || ask.reserved != [0; 4] {
         return Err(EINVAL);
     }
     let common = Common {
@@ -198,6 +200,7 @@ fn tap(session: &Session, request: &Request) -> Result {
     let options = Options {
         mode: common.mode,
         standby: ask.flags & TAP_STANDBY != 0,
+        unstamped: ask.flags & TAP_UNSTAMPED != 0,
         ring_cells: cells_wanted(ask.ring_cells, RING_DEFAULT)?,
     };
     // Nobody else could consume.

@@ -9,18 +9,16 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 
 use crate::region::Chain;
-use crate::region::Region;
 use crate::serve::Serving;
 use crate::stats::Miss;
 use crate::sys::hook::Way;
-use crate::sys::skb::Description;
+use crate::sys::skb::Extent;
 use crate::sys::skb::MbufPart;
+use crate::sys::skb::Nature;
 use crate::sys::skb::Skb;
+use crate::tap::Booked;
 use crate::tap::NotBooked;
 use crate::tap::Tap;
-use crate::uapi::mbuf::DATA_OFFSET;
-use crate::uapi::mbuf::DIR_RECEIVED;
-use crate::uapi::mbuf::DIR_SENT;
 use crate::uapi::mbuf::MBUF_SNAPPED;
 use crate::uapi::mbuf::NO_MBUF;
 use crate::uapi::tap::CHAIN_MAX;
@@ -37,132 +35,165 @@ pub(crate) struct Missed {
     pub(crate) miss: Option<Miss>,
 }
 
-/// Gives a packet of a flow to a tap, `snap` bytes of it at most; its place in the order of detours.
+/// Gives a packet of a flow to a tap, `snap` bytes of it at most, and sees to it that somebody looks.
 #[inline(never)]
-pub(crate) fn detour(tap: &Tap, skb: Skb, way: Way, flow: u32, snap: u32) -> Result<u64, Missed> {
-    detour_here(tap, skb, way, flow, snap)
+pub(crate) fn detour(
+    inlet: &Inlet,
+    skb: Skb,
+    way: Way,
+    flow: u32,
+    snap: u32,
+) -> Result<(), Missed> {
+    detour_here(inlet, skb, way, flow, snap)
 }
 
 /// The same, inline, for the way that nearly all packets come.
 #[inline(always)]
 pub(crate) fn detour_here(
-    tap: &Tap,
+    inlet: &Inlet,
     skb: Skb,
     way: Way,
     flow: u32,
     snap: u32,
-) -> Result<u64, Missed> {
-    let miss = |skb, miss| Missed {
-        skb: Some(skb),
-        miss,
-    };
-    let seen = skb.describe(way);
-    if seen.is_unreadable() {
-        return Err(miss(skb, Some(Miss::Other)));
-    }
-    let wanted = seen.wire_len().min(tap.policies.snaplen()).min(snap);
+) -> Result<(), Missed> {
+    let tap = &*inlet.tap;
+    let extent = skb.extent(way);
+    let wanted = extent.wire_len.min(tap.policies.snaplen()).min(snap);
     // Nearly always a packet fits into one mbuf, which the tap has at hand.
-    let mut chain = None;
-    if wanted > tap.region.capacity() {
-        chain = tap.region.take(tap.region.mbufs_for(wanted).min(CHAIN_MAX));
-        if chain.is_none() {
-            return Err(miss(skb, Some(Miss::Mbufs)));
-        }
+    if wanted <= tap.region.capacity() {
+        detour_one(inlet, skb, way, extent, flow, wanted)
+    } else {
+        detour_long(inlet, skb, way, extent, flow, wanted)
     }
-    let (truesize, wire, gso) = (seen.truesize(), seen.wire_len(), seen.is_gso());
-    let (booked, chain) = match tap.book(chain, truesize, wire, gso) {
+}
+
+#[inline(always)]
+fn detour_one(
+    inlet: &Inlet,
+    skb: Skb,
+    way: Way,
+    extent: Extent,
+    flow: u32,
+    wanted: u32,
+) -> Result<(), Missed> {
+    let tap = &*inlet.tap;
+    let (booked, single) = match tap.book_one(extent) {
         Ok(booked) => booked,
-        Err(NotBooked::Miss(why)) => return Err(miss(skb, Some(why))),
-        Err(NotBooked::Closed) => return Err(miss(skb, None)),
+        Err(why) => return Err(not_booked(skb, why)),
     };
-    let captured = capture(tap, &skb, way, &seen, &chain, wanted);
-    let kept = match captured {
-        Ok(()) => skb.keep(&seen, way).ok_or(None),
+    let to = single.offset();
+    let captured = skb.capture(extent, wanted, &tap.origin, tap.region.pages(), to);
+    let skb = match kept(skb, captured, way) {
+        Ok(skb) => skb,
+        Err(skb) => return Err(not_kept(tap, skb, booked, extent)),
+    };
+    if let Ok(nature) = captured {
+        tap.note(nature);
+    }
+    let (id, number) = (tap.label.id, booked.number);
+    let entry = single.detour(id, skb, wanted, extent.truesize, number, flow);
+    tap.detour.kernel_cells().fill(booked.position, entry);
+    inlet.serving.kick(tap, number);
+    Ok(())
+}
+
+/// The same for a packet that needs several mbufs.
+#[inline(never)]
+fn detour_long(
+    inlet: &Inlet,
+    skb: Skb,
+    way: Way,
+    extent: Extent,
+    flow: u32,
+    wanted: u32,
+) -> Result<(), Missed> {
+    let tap = &*inlet.tap;
+    let Some(chain) = tap.region.take(tap.region.mbufs_for(wanted).min(CHAIN_MAX)) else {
+        return Err(not_booked(skb, NotBooked::Miss(Miss::Mbufs)));
+    };
+    let booked = match tap.book(extent) {
+        Ok(booked) => booked,
+        Err(why) => return Err(not_booked(skb, why)),
+    };
+    let captured = capture(tap, &skb, extent, &chain, wanted);
+    let skb = match kept(skb, captured, way) {
+        Ok(skb) => skb,
+        Err(skb) => return Err(not_kept(tap, skb, booked, extent)),
+    };
+    if let Ok(nature) = captured {
+        tap.note(nature);
+    }
+    let (id, number) = (tap.label.id, booked.number);
+    let entry = chain.detour(id, skb, extent.truesize, number, flow);
+    tap.detour.kernel_cells().fill(booked.position, entry);
+    inlet.serving.kick(tap, number);
+    Ok(())
+}
+
+/// A packet that was captured and is safe to keep; else it may be lost.
+#[inline(always)]
+fn kept(skb: Skb, captured: Result<Nature>, way: Way) -> Result<Skb, Option<Skb>> {
+    match captured {
+        Ok(nature) => skb.keep(nature, way).ok_or(None),
         Err(_) => Err(Some(skb)),
-    };
-    match kept {
-        Ok(skb) => {
-            let entry = chain.detour(tap.label.id, skb, truesize, booked.number, flow);
-            tap.detour.cells().fill(booked.position, entry);
-            Ok(booked.number)
-        }
-        Err(skb) => {
-            tap.detour.cells().pad(booked.position);
-            tap.unbook(truesize, wire, gso);
-            Err(Missed {
-                skb,
-                miss: Some(Miss::Other),
-            })
-        }
+    }
+}
+
+#[cold]
+fn not_booked(skb: Skb, why: NotBooked) -> Missed {
+    Missed {
+        skb: Some(skb),
+        miss: match why {
+            NotBooked::Miss(miss) => Some(miss),
+            NotBooked::Closed => None,
+        },
+    }
+}
+
+/// Its cell is padding.
+#[cold]
+fn not_kept(tap: &Tap, skb: Option<Skb>, booked: Booked, extent: Extent) -> Missed {
+    tap.detour.kernel_cells().pad(booked.position);
+    tap.unbook(extent);
+    Missed {
+        skb,
+        miss: Some(Miss::Other),
     }
 }
 
 /// Copies the first `wanted` bytes of the frame, or as many as the chain holds, and writes the headers.
-#[inline(always)]
-fn capture(
-    tap: &Tap,
-    skb: &Skb,
-    way: Way,
-    seen: &Description,
-    chain: &Chain<'_>,
-    wanted: u32,
-) -> Result {
+fn capture(tap: &Tap, skb: &Skb, extent: Extent, chain: &Chain<'_>, wanted: u32) -> Result<Nature> {
     let region = &*tap.region;
-    let mut part = MbufPart {
-        holder: tap.label.pid,
-        next: NO_MBUF,
-        packet_len: wanted,
-        ifindex: tap.label.ifindex,
-        offset: DATA_OFFSET as u16,
-        len: wanted as u16,
-        direction: match way {
-            Way::Received => DIR_RECEIVED,
-            Way::Sent => DIR_SENT,
-        },
-        flags: if wanted < seen.wire_len() {
-            MBUF_SNAPPED
-        } else {
-            0
-        },
-        pad: 0,
-    };
-    let head = chain.head();
-    if chain.count() > 1 {
-        return capture_chain(region, skb, seen, chain, &mut part);
-    }
-    chain.set_len(head, wanted);
-    skb.capture(seen, 0, &part, region.pages(), region.offset(head))
-}
-
-/// The same into several mbufs.
-#[inline(never)]
-fn capture_chain(
-    region: &Region,
-    skb: &Skb,
-    seen: &Description,
-    chain: &Chain<'_>,
-    part: &mut MbufPart,
-) -> Result {
     let capacity = region.capacity();
-    let copied = part.packet_len.min(capacity.wrapping_mul(chain.count()));
-    part.packet_len = copied;
-    if copied < seen.wire_len() {
-        part.flags |= MBUF_SNAPPED;
-    }
+    let copied = wanted.min(capacity.wrapping_mul(chain.count()));
+    let flags = if copied < extent.wire_len {
+        MBUF_SNAPPED
+    } else {
+        0
+    };
     let (mut done, mut index) = (0u32, chain.head());
+    let mut nature = Err(EFAULT);
     for left in (0..chain.count()).rev() {
         let len = copied.wrapping_sub(done).min(capacity);
         let this = index;
-        part.len = len as u16;
-        part.next = if left > 0 {
+        let next = if left > 0 {
             index = chain.after(this);
             index
         } else {
             NO_MBUF
         };
+        let part = MbufPart {
+            next,
+            packet_len: copied,
+            len: len as u16,
+            flags,
+            pad: 0,
+        };
         chain.set_len(this, len);
-        skb.capture(seen, done, part, region.pages(), region.offset(this))?;
+        let to = region.offset(this);
+        nature = skb.capture_part(extent, done, &part, &tap.origin, region.pages(), to);
+        nature?;
         done = done.wrapping_add(len);
     }
-    Ok(())
+    nature
 }

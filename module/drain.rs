@@ -15,11 +15,12 @@ use crate::account::Holder;
 use crate::drops;
 use crate::flows::NO_FLOW;
 use crate::outbox::Outbox;
-use crate::region::Chain;
+use crate::policies::way_of;
 use crate::region::Claim;
 use crate::region::Freed;
 use crate::region::Packet;
 use crate::region::Refusal;
+use crate::region::Single;
 use crate::region::Unchanged;
 use crate::revert;
 use crate::revert::Outlet;
@@ -29,6 +30,7 @@ use crate::stats::bump;
 use crate::stats::End;
 use crate::stats::Flaw;
 use crate::sys::hook::Way;
+use crate::sys::word::SharedWord;
 use crate::tap::Tap;
 use crate::uapi::ring::Entry;
 use crate::uapi::ring::PrivateConsumer;
@@ -73,6 +75,29 @@ impl Run {
         self.packets = self.packets.wrapping_add(1);
         self.truesize = self.truesize.wrapping_add(u64::from(truesize));
     }
+}
+
+/// What nearly always comes next on a revert ring is what came last.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Packets of the ring's own tap, unchanged.
+    Home,
+    /// Packets that another tap has detoured.
+    Across,
+    /// New packets.
+    New,
+}
+
+/// What one entry of a revert ring was.
+enum Came {
+    /// A packet of the ring's own tap.
+    Home,
+    /// An unchanged packet of another tap.
+    Across(u32),
+    /// A new packet.
+    New,
+    /// Nothing that others are likely to follow.
+    Strange,
 }
 
 impl State {
@@ -132,21 +157,27 @@ impl State {
         let begin = consumer.position();
         let mut freed = Freed::of(&region);
         let mut run: Option<Run> = None;
-        // Padding is work too: a program could write it for ever.
-        while (consumer.position().wrapping_sub(begin) as usize) < budget && outbox.room() > 0 {
+        loop {
+            let left = left_of(budget, begin, &consumer, outbox);
+            if let Some(run) = &mut run {
+                consumer.take_plain(&cells, left, |entry| {
+                    let Some(back) = run.take(entry, &mut freed, outbox) else {
+                        return false;
+                    };
+                    run.count(back.truesize);
+                    outbox.add(back.skb, Outlet::Drop, run.place);
+                    true
+                });
+            }
+            if left_of(budget, begin, &consumer, outbox) == 0 {
+                break;
+            }
             let Some(entry) = consumer.take(&cells) else {
                 break;
             };
             if entry.flags != 0 {
                 bump(&mut self.refused.flags, 1);
                 continue;
-            }
-            if let Some(run) = &mut run {
-                if let Some(back) = run.take(entry, &mut freed, outbox) {
-                    run.count(back.truesize);
-                    outbox.add(back.skb, Outlet::Drop, run.place);
-                    continue;
-                }
             }
             match region.claim(entry, |holder| self.holds(id, holder)) {
                 Ok(Claim::Buffer(chain)) => {
@@ -199,24 +230,27 @@ impl State {
         let mut freed = Freed::of(&tap.region);
         let outlet = revert::outlet_of(tap.options.mode);
         // Nearly always a packet goes on from where it was detoured, or across from the same tap as the last.
-        let straight = outlet == natural_outlet(revert::way_of(tap.options.mode));
+        let straight = outlet == natural_outlet(way_of(tap.options.mode));
         let mut home = Run::of(Arc::clone(&tap), place, End::Reverted);
         let mut across: Option<Run> = None;
-        while (consumer.position().wrapping_sub(begin) as usize) < budget && outbox.room() > 0 {
-            let Some(entry) = consumer.take(&cells) else {
-                break;
-            };
-            if straight && entry.flags == 0 {
-                if let Some(back) = home.take(entry, &mut freed, outbox) {
+        let mut kind = if straight { Kind::Home } else { Kind::Across };
+        loop {
+            let left = left_of(budget, begin, &consumer, outbox);
+            match (kind, &mut across) {
+                (Kind::Home, _) => consumer.take_plain(&cells, left, |entry| {
+                    let Some(back) = home.take(entry, &mut freed, outbox) else {
+                        return false;
+                    };
                     home.count(back.truesize);
                     outbox.add(back.skb, outlet, place);
-                    continue;
-                }
-            }
-            if entry.flags == 0 {
-                if let Some(across) = &mut across {
-                    if let Some(mut back) = across.take(entry, &mut freed, outbox) {
-                        let way = revert::way_of(across.tap.options.mode);
+                    true
+                }),
+                (Kind::Across, Some(across)) => {
+                    let way = way_of(across.tap.options.mode);
+                    consumer.take_plain(&cells, left, |entry| {
+                        let Some(mut back) = across.take(entry, &mut freed, outbox) else {
+                            return false;
+                        };
                         match revert::cross(&mut back.skb, way, outlet, &device) {
                             Ok(()) => {
                                 across.count(back.truesize);
@@ -224,14 +258,35 @@ impl State {
                             }
                             Err(flaw) => self.refuse(across.place, back, flaw, outbox),
                         }
-                        continue;
-                    }
+                        true
+                    })
                 }
+                (Kind::New, _) => consumer.take_plain(&cells, left, |entry| {
+                    let Some(single) = tap.region.take_allocated(entry, id) else {
+                        return false;
+                    };
+                    self.send_new(id, place, &tap, single, outbox, &mut freed);
+                    true
+                }),
+                (Kind::Across, None) => 0,
+            };
+            if left_of(budget, begin, &consumer, outbox) == 0 {
+                break;
             }
-            let from = self.revert_one(id, place, &tap, entry, outbox, &mut freed);
-            if let Some(next) = from.and_then(|from| self.run_of(from, End::Crossed)) {
-                self.finish_across(across.replace(next), place);
-            }
+            let Some(entry) = consumer.take(&cells) else {
+                break;
+            };
+            kind = match self.revert_one(id, place, &tap, entry, outbox, &mut freed) {
+                Came::New => Kind::New,
+                Came::Across(from) => {
+                    if let Some(next) = self.run_of(from, End::Crossed) {
+                        self.finish_across(across.replace(next), place);
+                    }
+                    Kind::Across
+                }
+                Came::Home if straight => Kind::Home,
+                Came::Home | Came::Strange => kind,
+            };
         }
         self.finish_across(across, place);
         self.finish(Some(home));
@@ -261,7 +316,7 @@ impl State {
         outbox.add(back.skb, Outlet::Drop, home);
     }
 
-    /// One entry that is in no run. Tells which tap its packet came across from as it was, if it did.
+    /// One entry that is in no run.
     #[inline(never)]
     fn revert_one<'a>(
         &mut self,
@@ -271,12 +326,16 @@ impl State {
         entry: Entry,
         outbox: &mut Outbox,
         freed: &mut Freed<'a>,
-    ) -> Option<u32> {
+    ) -> Came {
         if entry.flags & !REVERT_FLAGS != 0 {
             if let Some(Some(end)) = self.taps.get_mut(place) {
                 bump(&mut end.counts.refused.flags, 1);
             }
-            return None;
+            return Came::Strange;
+        }
+        if let Some(single) = to.region.take_allocated(entry, id) {
+            self.send_new(id, place, to, single, outbox, freed);
+            return Came::New;
         }
         // Nearly always it is the ring's own tap that held it.
         let own = Holder::Detoured(to.label.id);
@@ -284,19 +343,24 @@ impl State {
         match to.region.claim(entry, may) {
             Ok(Claim::Packet(packet)) => {
                 let unchanged = entry.flags & REVERT_CHANGED == 0;
-                let across = (unchanged && packet.tap != to.label.id).then_some(packet.tap);
+                let from = packet.tap;
                 self.revert_packet(place, to, entry, packet, outbox, freed);
-                across
+                match unchanged {
+                    _ if from == to.label.id => Came::Home,
+                    true => Came::Across(from),
+                    false => Came::Strange,
+                }
             }
+            // It was the session's own a moment ago, and is handled above.
             Ok(Claim::Buffer(chain)) => {
-                self.send_new(id, place, to, chain, outbox, freed);
-                None
+                freed.add(chain);
+                Came::Strange
             }
             Err(refusal) => {
                 if let Some(Some(end)) = self.taps.get_mut(place) {
                     count_refusal(&mut end.counts.refused, refusal);
                 }
-                None
+                Came::Strange
             }
         }
     }
@@ -331,7 +395,7 @@ impl State {
         else {
             return;
         };
-        let way = revert::way_of(from.tap.options.mode);
+        let way = way_of(from.tap.options.mode);
         let outlet = revert::outlet_of(to.options.mode);
         let changed = entry.flags & REVERT_CHANGED != 0;
         // A received packet that leaves by a device, its own too, takes a bridge's way out.
@@ -371,7 +435,7 @@ impl State {
         id: u32,
         place: usize,
         to: &'a Tap,
-        chain: Chain<'a>,
+        single: Single<'a>,
         outbox: &mut Outbox,
         freed: &mut Freed<'a>,
     ) {
@@ -379,7 +443,7 @@ impl State {
             return;
         };
         let outlet = revert::outlet_of(to.options.mode);
-        match revert::make_new(&to.region, chain, id, outlet, &end.device, freed) {
+        match revert::make_new(&to.region, single, id, outlet, &end.device, freed) {
             Ok(skb) => {
                 bump(&mut end.counts.injected, 1);
                 outbox.add(skb, outlet, place);
@@ -390,6 +454,19 @@ impl State {
             }
         }
     }
+}
+
+/// How many cells more a round may go on, that has begun at a position. Padding counts too: a program could
+/// write it for ever.
+#[inline(always)]
+fn left_of(
+    budget: usize,
+    begin: u32,
+    consumer: &PrivateConsumer<SharedWord>,
+    outbox: &Outbox,
+) -> usize {
+    let done = consumer.position().wrapping_sub(begin) as usize;
+    budget.saturating_sub(done).min(outbox.room())
 }
 
 /// Where a packet goes when nothing turns it round.

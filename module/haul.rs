@@ -8,8 +8,8 @@
 
 use crate::events::Events;
 use crate::flows::OutAll;
+use crate::policies::way_of;
 use crate::revert::outlet_of;
-use crate::revert::way_of;
 use crate::revert::Outlet;
 use crate::stats::bump;
 use crate::stats::End;

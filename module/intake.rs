@@ -29,8 +29,8 @@ use crate::filter::Filter;
 use crate::filter::Named;
 use crate::flows::Flows;
 use crate::flows::NO_FLOW;
+use crate::policies::way_of;
 use crate::policies::Common;
-use crate::revert::way_of;
 use crate::stats::End;
 use crate::stats::Miss;
 use crate::sys::hook;
@@ -229,11 +229,8 @@ impl Intake {
         // Nearly always there is one tap, and it takes the packet.
         if let [only] = members {
             if only.tap.takes() {
-                match detour_here(&only.tap, skb, way, NO_FLOW, snap) {
-                    Ok(number) => {
-                        only.serving.kick(&only.tap, number);
-                        return Verdict::Stolen;
-                    }
+                match detour_here(only, skb, way, NO_FLOW, snap) {
+                    Ok(()) => return Verdict::Stolen,
                     Err(Missed {
                         skb: Some(again),
                         miss: None,
@@ -261,11 +258,8 @@ impl Intake {
             let Some((inlet, flow)) = self.choose(members, &skb) else {
                 break;
             };
-            match detour(&inlet.tap, skb, way, flow, snap) {
-                Ok(number) => {
-                    inlet.serving.kick(&inlet.tap, number);
-                    return Offer::Taken;
-                }
+            match detour(inlet, skb, way, flow, snap) {
+                Ok(()) => return Offer::Taken,
                 Err(missed) => {
                     drop(inlet.tap.out_of_flow(flow));
                     match (missed.miss, missed.skb) {
@@ -381,6 +375,7 @@ impl Intake {
 }
 
 impl OnPacket for Intake {
+    #[inline(always)]
     fn on_packet(&self, skb: Skb, way: Way, reading: Reading<'_>) -> Verdict {
         let members = self.list(reading);
         // First of all: what the filter does not want, a bypass tap does not cut off either.
@@ -463,11 +458,8 @@ impl Intake {
     pub(crate) fn hand_over(&self, skb: Skb, to: &Arc<Inlet>) -> End {
         let way = way_of(self.mode);
         let _bh = BottomHalvesOff::new();
-        let missed = match detour(&to.tap, skb, way, NO_FLOW, u32::MAX) {
-            Ok(number) => {
-                to.serving.kick(&to.tap, number);
-                return End::HandedOver;
-            }
+        let missed = match detour(to, skb, way, NO_FLOW, u32::MAX) {
+            Ok(()) => return End::HandedOver,
             Err(missed) => missed,
         };
         match self.missed(&[], missed, Some(Arc::clone(to))) {

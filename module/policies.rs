@@ -8,6 +8,7 @@ use crate::sys::atomic::Relaxed;
 use kernel::alloc::KBox;
 
 use crate::filter::Named;
+use crate::sys::hook::Way;
 use crate::sys::task::ticks;
 use crate::uapi::stats::TapStats;
 use crate::uapi::tap::Fanout;
@@ -16,6 +17,8 @@ use crate::uapi::tap::Mode;
 use crate::uapi::tap::NoConsumer;
 use crate::uapi::tap::OnExit;
 use crate::uapi::tap::OnFull;
+use crate::uapi::tap::TAP_STANDBY;
+use crate::uapi::tap::TAP_UNSTAMPED;
 
 /// What all taps of an intake have in common.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,7 +35,25 @@ pub(crate) struct Common {
 pub(crate) struct Options {
     pub(crate) mode: Mode,
     pub(crate) standby: bool,
+    pub(crate) unstamped: bool,
     pub(crate) ring_cells: u32,
+}
+
+impl Options {
+    /// The `TAP_` flags that say so.
+    pub(crate) fn flags(&self) -> u32 {
+        let flag = |is, flag| if is { flag } else { 0 };
+        flag(self.standby, TAP_STANDBY) | flag(self.unstamped, TAP_UNSTAMPED)
+    }
+}
+
+/// Which way packets go that a tap of this mode detours.
+#[inline]
+pub(crate) fn way_of(mode: Mode) -> Way {
+    match mode {
+        Mode::Input | Mode::Bypass => Way::Received,
+        Mode::Output => Way::Sent,
+    }
 }
 
 /// What may change while a tap is open, a word each: a packet sees the old or the new.

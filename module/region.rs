@@ -43,7 +43,6 @@ use crate::sys::pages::SharedPages;
 use crate::sys::sender::Sender;
 use crate::sys::skb::Skb;
 use crate::sys::task::breathe;
-use crate::sys::task::now;
 use crate::sys::task::BottomHalvesOff;
 use crate::uapi::mbuf::Header;
 use crate::uapi::mbuf::DATA_OFFSET;
@@ -263,42 +262,57 @@ impl Region {
 
     /// Takes one mbuf for the kernel out of a stash, which is refilled when it is empty.
     #[inline(always)]
-    pub(crate) fn take_one(&self, stash: &mut Stash) -> Option<Chain<'_>> {
+    pub(crate) fn take_one(&self, stash: &mut Stash) -> Option<Single<'_>> {
         if stash.count == 0 {
             self.refill(stash)?;
         }
-        let head = stash.head;
-        let slot = self.slots.get(head as usize)?;
+        let index = stash.head;
+        let slot = self.slots.get(index as usize)?;
         stash.head = slot.next.load(Relaxed);
         stash.count = stash.count.wrapping_sub(1);
-        slot.next.store(NO_MBUF, Relaxed);
-        Some(Chain {
+        Some(Single {
             region: self,
-            head,
-            count: 1,
+            slot,
+            index,
         })
     }
 
+    /// Mbufs that lie in a stash are free to all who look, and taken from the list.
     #[inline(never)]
     fn refill(&self, stash: &mut Stash) -> Option<()> {
         self.collect();
-        let many = STASH.min(self.mbufs() / STASHED_PER);
-        let chain = self.take(many).or_else(|| self.take(1))?;
+        let mut free = self.free.lock();
+        let many = STASH.min(self.mbufs() / STASHED_PER).max(1).min(free.count);
+        let (mut last, mut next, mut highest) = (NO_MBUF, free.head, 0);
+        for _ in 0..many {
+            last = next;
+            highest = highest.max(last);
+            next = self.next(last);
+        }
+        if last == NO_MBUF {
+            return None;
+        }
         *stash = Stash {
-            head: chain.head,
-            count: chain.count,
+            head: free.head,
+            count: many,
         };
-        core::mem::forget(chain);
+        free.head = next;
+        free.count = free.count.wrapping_sub(many);
+        // Release: whoever finds them handed out finds them below the peak.
+        if highest >= self.peak.load(Relaxed) {
+            self.peak.store(highest.wrapping_add(1), Release);
+        }
         Some(())
     }
 
     /// Puts an mbuf that was not needed after all on top of a stash.
-    pub(crate) fn put_back(&self, stash: &mut Stash, chain: Chain<'_>) {
-        if chain.count == 1 && core::ptr::eq(self, chain.region) {
-            self.link(chain.head, stash.head);
-            stash.head = chain.head;
+    #[inline(never)]
+    pub(crate) fn put_back(&self, stash: &mut Stash, single: Single<'_>) {
+        if core::ptr::eq(self, single.region) {
+            single.slot.next.store(stash.head, Relaxed);
+            stash.head = single.index;
             stash.count = stash.count.wrapping_add(1);
-            core::mem::forget(chain);
+            core::mem::forget(single);
         }
     }
 
@@ -338,6 +352,21 @@ impl Region {
         }
         // Somebody else was quicker: then it is no longer the giver's.
         self.seize(entry.index, slot, word).ok_or(Refusal::Holder)
+    }
+
+    /// Takes back an mbuf for a new packet that a ring's entry names. Nothing: it is not so, and
+    /// [`Region::claim`] knows more.
+    #[inline(always)]
+    pub(crate) fn take_allocated(&self, entry: Entry, session: u32) -> Option<Single<'_>> {
+        let slot = self.slots.get(entry.index as usize)?;
+        let theirs = Word::new(Holder::Allocated(session), entry.generation);
+        let mine = Word::new(Holder::Kernel, entry.generation);
+        slot.word.cmpxchg(theirs.0, mine.0, Full).ok()?;
+        Some(Single {
+            region: self,
+            slot,
+            index: entry.index,
+        })
     }
 
     /// Takes back mbuf `index` whatever its generation, if `may` says so: for chains that programs
@@ -591,22 +620,12 @@ impl<'a> Chain<'a> {
     }
 
     /// Hands a detoured packet to a tap; the name that its ring shall carry.
-    #[inline(always)]
     pub(crate) fn detour(self, tap: u32, skb: Skb, truesize: u32, number: u64, flow: u32) -> Entry {
-        if self.count > 1 {
-            self.detour_rest(tap);
-        }
+        self.detour_rest(tap);
         let mut generation = 0u16;
         if let Some(slot) = self.region.slots.get(self.head as usize) {
-            generation = slot.word().generation().wrapping_add(1);
             slot.count.store(self.count, Relaxed);
-            slot.truesize.store(truesize, Relaxed);
-            slot.number.store(number, Relaxed);
-            slot.flow.store(flow, Relaxed);
-            slot.born.store(now(), Relaxed);
-            slot.skb.put(skb, generation);
-            let word = Word::new(Holder::Detoured(tap), generation);
-            slot.word.store(word.0, Release);
+            generation = slot.detour(tap, skb, truesize, number, flow);
         }
         let index = self.head;
         core::mem::forget(self);
@@ -631,29 +650,87 @@ impl<'a> Chain<'a> {
         let mut index = self.head;
         for _ in 1..self.count {
             index = self.region.next(index);
-            self.give(index, Holder::Chained(tap));
+            if let Some(slot) = self.region.slots.get(index as usize) {
+                slot.give(Holder::Chained(tap));
+            }
+        }
+    }
+}
+
+/// One mbuf in the kernel's hands, for a packet that fits into it; dropped, it is free.
+pub(crate) struct Single<'a> {
+    region: &'a Region,
+    slot: &'a Slot,
+    index: u32,
+}
+
+impl Single<'_> {
+    /// Which it is.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Hands it to a session; the name that its ring shall carry.
+    #[inline(always)]
+    pub(crate) fn allocate(self, session: u32) -> Entry {
+        let (slot, index) = (self.slot, self.index);
+        core::mem::forget(self);
+        Entry {
+            index,
+            generation: slot.give(Holder::Allocated(session)),
+            flags: 0,
         }
     }
 
-    /// Hands one mbuf to a session; the name that its ring shall carry.
-    pub(crate) fn allocate(self, session: u32) -> Entry {
-        let entry = Entry {
-            index: self.head,
-            generation: self.give(self.head, Holder::Allocated(session)),
-            flags: 0,
-        };
-        core::mem::forget(self);
-        entry
+    /// Where it lies in the memory.
+    #[inline(always)]
+    pub(crate) fn offset(&self) -> usize {
+        self.region.offset(self.index)
     }
 
-    /// Release: whoever finds the new holder finds what was stored before.
-    fn give(&self, index: u32, holder: Holder) -> u16 {
-        let Some(slot) = self.region.slots.get(index as usize) else {
-            return 0;
-        };
-        let generation = slot.word().generation().wrapping_add(1);
-        slot.word.store(Word::new(holder, generation).0, Release);
-        generation
+    /// Hands a detoured packet, `len` bytes of which were put into the mbuf, to a tap; the name that its ring
+    /// shall carry.
+    #[inline(always)]
+    pub(crate) fn detour(
+        self,
+        tap: u32,
+        skb: Skb,
+        len: u32,
+        truesize: u32,
+        number: u64,
+        flow: u32,
+    ) -> Entry {
+        let (slot, index) = (self.slot, self.index);
+        slot.len.store(len, Relaxed);
+        slot.count.store(1, Relaxed);
+        let generation = slot.detour(tap, skb, truesize, number, flow);
+        core::mem::forget(self);
+        Entry {
+            index,
+            generation,
+            flags: 0,
+        }
+    }
+}
+
+impl<'a> From<Single<'a>> for Chain<'a> {
+    /// A chain of one.
+    fn from(single: Single<'a>) -> Self {
+        let (region, head) = (single.region, single.index);
+        core::mem::forget(single);
+        region.link(head, NO_MBUF);
+        Self {
+            region,
+            head,
+            count: 1,
+        }
+    }
+}
+
+impl Drop for Single<'_> {
+    fn drop(&mut self) {
+        let _bh = BottomHalvesOff::new();
+        Freed::of(self.region).link(self.index, 1);
     }
 }
 
@@ -684,6 +761,29 @@ impl<'a> Freed<'a> {
         }
     }
 
+    /// An mbuf of the region more.
+    #[inline(always)]
+    pub(crate) fn add_one(&mut self, single: Single<'_>) {
+        if core::ptr::eq(self.region, single.region) {
+            let generation = single.slot.word().generation();
+            self.free_slot(single.slot, single.index, generation);
+            core::mem::forget(single);
+        }
+    }
+
+    #[inline(always)]
+    fn free_slot(&mut self, slot: &Slot, index: u32, generation: u16) {
+        let word = Word::new(Holder::Free, generation);
+        slot.word.store(word.0, Relaxed);
+        // What comes later lies on top: it is the warmer.
+        slot.next.store(self.head, Relaxed);
+        if self.count == 0 {
+            self.last = index;
+        }
+        self.head = index;
+        self.count = self.count.wrapping_add(1);
+    }
+
     /// A chain of the region more.
     pub(crate) fn add(&mut self, chain: Chain<'_>) {
         if core::ptr::eq(self.region, chain.region) {
@@ -705,14 +805,7 @@ impl<'a> Freed<'a> {
         let (truesize, flow) = (slot.truesize.load(Relaxed), slot.flow.load(Relaxed));
         let count = slot.count.load(Relaxed);
         if count == 1 {
-            let word = Word::new(Holder::Free, entry.generation);
-            slot.word.store(word.0, Relaxed);
-            slot.next.store(self.head, Relaxed);
-            if self.count == 0 {
-                self.last = entry.index;
-            }
-            self.head = entry.index;
-            self.count = self.count.wrapping_add(1);
+            self.free_slot(slot, entry.index, entry.generation);
         } else {
             self.link(entry.index, count);
         }

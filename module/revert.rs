@@ -13,6 +13,7 @@ use crate::region::Chain;
 use crate::region::Claim;
 use crate::region::Freed;
 use crate::region::Region;
+use crate::region::Single;
 use crate::stats::Flaw;
 use crate::sys::hook::Way;
 use crate::sys::netdev::Device;
@@ -41,14 +42,6 @@ pub(crate) enum Outlet {
     Output,
     /// Nowhere.
     Drop,
-}
-
-/// The way that the packets of a tap were going.
-pub(crate) fn way_of(mode: Mode) -> Way {
-    match mode {
-        Mode::Input | Mode::Bypass => Way::Received,
-        Mode::Output => Way::Sent,
-    }
 }
 
 /// The outlet of the revert ring of a tap.
@@ -84,8 +77,7 @@ fn apply_to<const N: usize>(
     way: Way,
     home: &Device,
 ) -> Result<(), Flaw> {
-    let seen = skb.describe(way);
-    let gso = seen.is_gso();
+    let (extent, gso) = (skb.extent(way), skb.is_gso());
     let mut windows = [None::<(u32, Window)>; N];
     let mut first = None;
     let mut shape = Shape::new(chain.count(), region.mbuf_size());
@@ -98,7 +90,7 @@ fn apply_to<const N: usize>(
     let (head, tail) = (shape.head(), shape.tail());
     let first = first.ok_or(Flaw::Shape)?;
     let offload = Offload::of(&first).ok_or(Flaw::Offload)?;
-    let snapped = shape.copied() < seen.wire_len();
+    let snapped = shape.copied() < extent.wire_len;
     if shape.len() < FRAME_MIN {
         return Err(Flaw::Shape);
     }
@@ -146,43 +138,42 @@ pub(crate) fn cross(skb: &mut Skb, way: Way, outlet: Outlet, device: &Device) ->
 /// back, whether it succeeds or not; where they have become a part of it, when it has left.
 pub(crate) fn make_new<'a>(
     region: &'a Region,
-    head: Chain<'a>,
+    head: Single<'a>,
     session: u32,
     outlet: Outlet,
     device: &Device,
     freed: &mut Freed<'a>,
 ) -> Result<Skb, Flaw> {
-    let Some(first) = region.read_header(head.head()) else {
-        freed.add(head);
+    let Some(first) = region.read_header(head.index()) else {
+        freed.add_one(head);
         return Err(Flaw::Shape);
     };
+    let refers = outlet == Outlet::Output && u32::from(first.len) >= BY_REFERENCE_MIN;
     if first.next != NO_MBUF {
-        return make_of::<{ CHAIN_MAX as usize }>(
+        let (head, way) = (head.into(), (outlet, device));
+        return make_of::<{ CHAIN_MAX as usize }>(region, head, &first, session, way, freed);
+    }
+    if refers {
+        return make_of::<1>(
             region,
-            head,
+            head.into(),
             &first,
             session,
             (outlet, device),
             freed,
         );
     }
-    if outlet == Outlet::Output && u32::from(first.len) >= BY_REFERENCE_MIN {
-        return make_of::<1>(region, head, &first, session, (outlet, device), freed);
-    }
     // Nearly always it is one mbuf, and short.
-    let at = region.offset(head.head());
+    let at = head.offset();
     let skb = Window::of(first.offset, first.len, region.mbuf_size())
         .ok_or(Flaw::Shape)
         .and_then(|window| {
             let mut new = New::of(&first, window.len(), window.len(), device)?;
-            new.copy(
-                region,
-                at.wrapping_add(window.offset() as usize),
-                window.len(),
-            )?;
+            let from = at.wrapping_add(window.offset() as usize);
+            new.copy(region, from, window.len())?;
             new.finish(outlet, device)
         });
-    freed.add(head);
+    freed.add_one(head);
     skb
 }
 

@@ -104,6 +104,12 @@ impl RingPages {
         Cells::of(pages.cells(), self.log2)
     }
 
+    /// The cells of a ring that the kernel fills.
+    #[inline(always)]
+    pub(crate) fn kernel_cells(&self) -> Cells<'_, SharedWord> {
+        Cells::of(self.read_only.cells(), self.log2)
+    }
+
     /// The position that the program moves: of its consumers or of its producers.
     pub(crate) fn program_position(&self) -> &SharedWord {
         &self.writable.words().position

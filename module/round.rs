@@ -31,6 +31,8 @@ use crate::watch::Pulse;
 
 /// Timed rounds without work, nothing being out, before the server sleeps.
 const PATIENCE: u32 = 16;
+/// So many new packets since the last round are a flow; fewer may be all that somebody waits for.
+const FLOW: u64 = 4;
 /// While packets flow the timer waits up to so many times the shortest α.
 const FLOWING: u32 = 8;
 /// A look after held packets comes every so many rounds, a second at the longest α that is the default.
@@ -183,7 +185,13 @@ impl State {
         let mut work = 0usize;
         // What is given back makes room, so a part of the round is for it; of the taps each has its
         // turn to be first.
-        work = work.saturating_add(self.drain_dealloc(id, budget.min(ROUND / 4), outbox));
+        let share = budget.min(ROUND / 4);
+        let given = if self.has_deallocs() {
+            self.drain_dealloc(id, share, outbox)
+        } else {
+            0
+        };
+        work = work.saturating_add(given);
         let start = if self.first < self.places {
             self.first
         } else {
@@ -205,8 +213,10 @@ impl State {
                 self.first = place.wrapping_add(1);
             }
         }
-        let left = budget.saturating_sub(work);
-        work = work.saturating_add(self.drain_dealloc(id, left, outbox));
+        if given >= share {
+            let left = budget.saturating_sub(work);
+            work = work.saturating_add(self.drain_dealloc(id, left, outbox));
+        }
         if let Some(supply) = &mut self.supply {
             let refilled = supply.refill(id, pid);
             work = work.saturating_add(refilled as usize).min(budget);
@@ -304,7 +314,8 @@ impl State {
         attention: &Attention,
     ) -> (Option<Duration>, bool) {
         let (detoured, outstanding) = self.out();
-        let fresh = detoured != self.detoured;
+        let new = detoured.wrapping_sub(self.detoured);
+        let fresh = new != 0;
         self.detoured = detoured;
         if fresh || worked {
             attention.turn(true);
@@ -313,11 +324,11 @@ impl State {
         } else {
             attention.turn(false);
         }
-        if fresh && worked {
+        if new >= FLOW {
             let slow = min.saturating_mul(FLOWING).min(max);
             self.alpha = self.alpha.saturating_mul(2).min(slow);
         } else if fresh {
-            // The program can hardly have answered yet, and the answer to a new packet comes soon.
+            // The answer to a new packet comes soon, or the next one for which somebody waited.
             self.alpha = min;
         } else if worked {
             self.alpha = self.alpha.checked_div(2).unwrap_or(min).max(min);
@@ -349,13 +360,17 @@ impl State {
         (None, fresh)
     }
 
-    fn has_entries(&self) -> bool {
-        let dealloc = self
-            .supply
-            .as_ref()
-            .is_some_and(|s| s.consumer.is_ready(&s.dealloc.cells()));
+    pub(crate) fn has_entries(&self) -> bool {
         let ready = |end: &TapEnd| end.consumer.is_ready(&end.tap.revert.cells());
-        dealloc || self.ends().any(ready)
+        let supply = self.supply.as_ref();
+        supply.is_some_and(|s| s.consumer.is_ready(&s.dealloc.cells())) || self.ends().any(ready)
+    }
+
+    /// Whether there is anything in the dealloc ring.
+    #[inline]
+    fn has_deallocs(&self) -> bool {
+        let supply = self.supply.as_ref();
+        supply.is_some_and(|s| !s.consumer.is_idle(&s.dealloc.cells()))
     }
 
     /// Whether a round would find something to do.

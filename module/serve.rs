@@ -4,7 +4,7 @@
 //!
 //! A program publishes with a store, so nobody calls the kernel. What makes it look:
 //!
-//! - a detour asks for a round when it finds something given back (packets that flow pay for the return
+//! - a detour asks for a round when it finds a batch given back (packets that flow pay for the return
 //!   of those before them), or when nobody would look soon; so does every NetTap system call;
 //! - while a packet of the session is out, a soft timer asks again, after α: α is the shortest after new
 //!   packets, and then halved by each round that found work and doubled by each that did not, between
@@ -126,6 +126,8 @@ impl OnPoll for Serving {
         let work = state.round(self.id, self.pid, budget.min(ROUND), &mut outbox);
         // A last step over padding may go beyond it.
         let work = work.min(budget);
+        // One that has just done all there was need not come again to find nothing.
+        let more = work >= budget && state.has_entries();
         let (rest, fresh) = state.rest(work > 0, (self.alpha_min, self.alpha_max), &self.attentive);
         let overdue = state.watch(self.calls.get());
         drop(state);
@@ -146,9 +148,10 @@ impl OnPoll for Serving {
         if overdue {
             self.server.defer();
         }
-        if work >= budget {
+        if more {
             return budget;
         }
+        let work = work.min(budget.saturating_sub(1));
         // Before the round is over, so that whoever waits for that finds the timer armed.
         if let Some(alpha) = rest {
             self.server.arm(alpha);
@@ -215,7 +218,7 @@ impl Serving {
         if self.wanted.load(Relaxed) {
             self.wake_for_packets();
         }
-        if !self.attentive.get() || number % OTHERS_EVERY == 0 || tap.has_reverts() {
+        if !self.attentive.get() || number % OTHERS_EVERY == 0 || tap.has_batch() {
             self.server.schedule();
         }
     }

@@ -39,7 +39,6 @@ pub(crate) fn bump(counter: &mut u64, n: u64) {
 pub(crate) struct DetourCounts {
     pub(crate) detoured: u64,
     pub(crate) bytes: u64,
-    pub(crate) gso: u64,
     pub(crate) high_water: u64,
 }
 

@@ -50,6 +50,9 @@ impl Supply {
 
     /// Puts `count` mbufs into the alloc ring, or as many as there are.
     pub(crate) fn supply(&mut self, count: u32, session: u32, pid: u32) -> u32 {
+        if count == 0 {
+            return 0;
+        }
         let header = Header {
             holder: pid,
             next: NO_MBUF,
@@ -62,12 +65,12 @@ impl Supply {
         let mut stash = Stash::new();
         let mut done = 0u32;
         while done < count.min(room) {
-            let Some(chain) = self.region.take_one(&mut stash) else {
+            let Some(single) = self.region.take_one(&mut stash) else {
                 break;
             };
-            self.region.write_header(chain.head(), &header);
+            self.region.write_header(single.index(), &header);
             if let Some(cell) = self.producer.book(size, self.alloc.program_position()) {
-                cells.fill(cell, chain.allocate(session));
+                cells.fill(cell, single.allocate(session));
             }
             done = done.wrapping_add(1);
         }
@@ -88,7 +91,11 @@ impl Supply {
     }
 
     /// Fills up to the floor, a part at a time; how many it was.
+    #[inline]
     pub(crate) fn refill(&mut self, session: u32, pid: u32) -> u32 {
+        if self.prealloc == 0 {
+            return 0;
+        }
         let missing = self.prealloc.saturating_sub(self.supplied());
         self.supply(missing.min(REFILL), session, pid)
     }

@@ -21,10 +21,11 @@ use crate::flows::Flows;
 use crate::flows::Out;
 use crate::flows::OutAll;
 use crate::flows::NO_FLOW;
+use crate::policies::way_of;
 use crate::policies::Options;
 use crate::policies::Policies;
-use crate::region::Chain;
 use crate::region::Region;
+use crate::region::Single;
 use crate::region::Stash;
 use crate::rings::RingPages;
 use crate::stats::bump;
@@ -32,6 +33,9 @@ use crate::stats::Counter;
 use crate::stats::DetourCounts;
 use crate::stats::Miss;
 use crate::stats::MissCounts;
+use crate::sys::skb::Extent;
+use crate::sys::skb::Nature;
+use crate::sys::skb::Origin;
 use crate::sys::task::now;
 use crate::sys::task::ticks;
 use crate::sys::word::SharedWord;
@@ -42,12 +46,15 @@ use crate::uapi::ring::PrivateProducer;
 use crate::uapi::ring::Word;
 use crate::uapi::stats::TapStats;
 use crate::uapi::tap::IFNAME_MAX;
-use crate::uapi::tap::TAP_STANDBY;
 
 /// A program that has stalled and shows no life is tried again after so many times its `max_age`, and
 /// so many microseconds at least.
 const RETRY: u64 = 16;
 const RETRY_MIN_US: u64 = 1_000_000;
+
+/// Entries of a revert ring for which a detour asks for a round, that would come with the timer too; or half
+/// of the ring.
+const BATCH: u32 = 16;
 
 /// Whether packets come in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,6 +122,8 @@ pub(crate) struct Tap {
     pub(crate) label: Label,
     pub(crate) options: Options,
     pub(crate) policies: Policies,
+    /// What the headers of its packets have in common.
+    pub(crate) origin: Origin,
     /// Of the fan-out, if it goes by flows.
     flows: Option<Arc<Flows>>,
     pub(crate) region: Arc<Region>,
@@ -122,6 +131,8 @@ pub(crate) struct Tap {
     pub(crate) revert: RingPages,
     #[pin]
     up: SpinLock<Up>,
+    /// Entries of the revert ring that are a batch.
+    batch: u32,
     /// The gate as those see it who choose among several taps.
     gate: Atomic<u32>,
     /// Whether the program has shown life since it stalled.
@@ -132,6 +143,8 @@ pub(crate) struct Tap {
     begun_bytes: Atomic<u64>,
     /// Bytes of packets that have ended: the other half of `max_bytes`, kept by the way back.
     ended_bytes: Atomic<u64>,
+    /// Super-packets among those that were detoured.
+    gso: Counter,
     pub(crate) passed: MissCounts,
     pub(crate) dropped: MissCounts,
     pub(crate) cut_off: Counter,
@@ -156,6 +169,12 @@ impl Tap {
             label,
             options,
             policies,
+            origin: Origin::new(
+                label.pid,
+                label.ifindex,
+                way_of(options.mode),
+                !options.unstamped,
+            ),
             flows,
             region,
             detour,
@@ -174,11 +193,13 @@ impl Tap {
                 },
                 "nettap_up"
             ),
+            batch: BATCH.min(options.ring_cells / 2),
             gate: Atomic::new(Gate::Waiting as u32),
             life: Atomic::new(false),
             begun_packets: Atomic::new(0),
             begun_bytes: Atomic::new(0),
             ended_bytes: Atomic::new(0),
+            gso: Counter::new(),
             passed: MissCounts::new(),
             dropped: MissCounts::new(),
             cut_off: Counter::new(),
@@ -227,53 +248,71 @@ impl Tap {
         self.drops.catch_up(all, |event| self.describe(event));
     }
 
-    /// Books a cell for a packet that holds `truesize` bytes of memory and counts it as detoured; the mbufs
-    /// for it are the caller's, or one from here. The caller fills the cell, or pads it and calls
-    /// [`Tap::unbook`]. Bottom halves are off.
+    /// Books a cell for a packet and counts it as detoured; its mbuf is one from here. The caller fills the
+    /// cell, or pads it and calls [`Tap::unbook`]. Bottom halves are off.
     #[inline(always)]
-    pub(crate) fn book<'a>(
-        &'a self,
-        chain: Option<Chain<'a>>,
-        truesize: u32,
-        wire: u32,
-        gso: bool,
-    ) -> Result<(Booked, Chain<'a>), NotBooked> {
+    pub(crate) fn book_one(&self, extent: Extent) -> Result<(Booked, Single<'_>), NotBooked> {
         let mut up = self.up.lock();
+        // Each way out drops the lock for itself: where they meet, what was found would lie in memory.
+        if let Err(why) = self.admits(&up, extent) {
+            drop(up);
+            return Err(why);
+        }
+        let Some(single) = self.region.take_one(&mut up.stash) else {
+            drop(up);
+            return Err(NotBooked::Miss(Miss::Mbufs));
+        };
+        let Some(booked) = self.book_in(&mut up, extent) else {
+            self.region.put_back(&mut up.stash, single);
+            drop(up);
+            return Err(NotBooked::Miss(Miss::Ring));
+        };
+        drop(up);
+        Ok((booked, single))
+    }
+
+    /// The same for a packet whose mbufs the caller has.
+    pub(crate) fn book(&self, extent: Extent) -> Result<Booked, NotBooked> {
+        let mut up = self.up.lock();
+        self.admits(&up, extent)?;
+        let booked = self.book_in(&mut up, extent);
+        booked.ok_or(NotBooked::Miss(Miss::Ring))
+    }
+
+    #[inline(always)]
+    fn admits(&self, up: &Up, extent: Extent) -> Result<(), NotBooked> {
         if up.gate != Gate::Open {
             return Err(NotBooked::Closed);
         }
-        let truesize = u64::from(truesize);
-        if self.held().saturating_add(truesize) > self.policies.max_bytes() {
+        if self.held().wrapping_add(u64::from(extent.truesize)) > self.policies.max_bytes() {
             return Err(NotBooked::Miss(Miss::Bytes));
         }
-        let chain = match chain {
-            Some(chain) => chain,
-            None => match self.region.take_one(&mut up.stash) {
-                Some(chain) => chain,
-                None => return Err(NotBooked::Miss(Miss::Mbufs)),
-            },
-        };
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn book_in(&self, up: &mut Up, extent: Extent) -> Option<Booked> {
         let size = self.detour.size();
-        let Some(position) = up.producer.book(size, self.detour.program_position()) else {
-            self.region.put_back(&mut up.stash, chain);
-            return Err(NotBooked::Miss(Miss::Ring));
-        };
+        let position = up.producer.book(size, self.detour.program_position())?;
         let number = up.next_number;
         up.next_number = number.wrapping_add(1);
         bump(&mut up.counts.detoured, 1);
         self.begun_packets.store(up.counts.detoured, Relaxed);
-        bump(&mut up.counts.bytes, u64::from(wire));
-        if gso {
-            bump(&mut up.counts.gso, 1);
-        }
-        self.begin(truesize);
+        bump(&mut up.counts.bytes, u64::from(extent.wire_len));
+        self.begin(u64::from(extent.truesize));
         // The programs' position is as the producer last saw it; look again only for a new record.
         if u64::from(position.wrapping_sub(up.producer.seen())) >= up.counts.high_water {
-            let room = up.producer.room(size, self.detour.program_position());
-            let used = u64::from(size.wrapping_sub(room));
-            up.counts.high_water = up.counts.high_water.max(used);
+            self.mark_high_water(up);
         }
-        Ok((Booked { position, number }, chain))
+        Some(Booked { position, number })
+    }
+
+    #[inline(never)]
+    fn mark_high_water(&self, up: &mut Up) {
+        let size = self.detour.size();
+        let room = up.producer.room(size, self.detour.program_position());
+        let used = u64::from(size.wrapping_sub(room));
+        up.counts.high_water = up.counts.high_water.max(used);
     }
 
     /// Memory that its packets hold, with the kernel's bookkeeping.
@@ -290,15 +329,23 @@ impl Tap {
             .store(begun.wrapping_add(truesize), Relaxed);
     }
 
+    /// What it is that was detoured, for the figures.
+    #[inline(always)]
+    pub(crate) fn note(&self, nature: Nature) {
+        if nature.is_gso() {
+            self.gso.add(1);
+        }
+    }
+
     /// Takes back the counting of a packet whose cell was padded.
-    pub(crate) fn unbook(&self, truesize: u32, wire: u32, gso: bool) {
+    #[inline(never)]
+    pub(crate) fn unbook(&self, extent: Extent) {
         let mut up = self.up.lock();
         let counts = &mut up.counts;
         counts.detoured = counts.detoured.wrapping_sub(1);
         self.begun_packets.store(counts.detoured, Relaxed);
-        counts.bytes = counts.bytes.wrapping_sub(u64::from(wire));
-        counts.gso = counts.gso.wrapping_sub(u64::from(gso));
-        self.begin(0u64.wrapping_sub(u64::from(truesize)));
+        counts.bytes = counts.bytes.wrapping_sub(u64::from(extent.wire_len));
+        self.begin(0u64.wrapping_sub(u64::from(extent.truesize)));
     }
 
     /// Packets have ended: their bytes are free for others. Called under the session's lock only.
@@ -438,10 +485,13 @@ impl Tap {
         self.begun_packets.load(Relaxed)
     }
 
-    /// Whether the program has given something back by this tap's ring that no round has taken yet, as far
+    /// Whether the program has given so much back by this tap's ring that a round is worth its while, as far
     /// as the positions tell.
-    pub(crate) fn has_reverts(&self) -> bool {
-        self.revert.program_position().load() != self.revert.kernel_words().position.load()
+    #[inline(always)]
+    pub(crate) fn has_batch(&self) -> bool {
+        let filled = self.revert.program_position().load();
+        let taken = self.revert.kernel_words().position.load();
+        filled.wrapping_sub(taken) >= self.batch
     }
 
     /// What the program has moved in the tap's rings, added up: it changes when one of them does.
@@ -469,7 +519,7 @@ impl Tap {
         to.ifname = label.ifname;
         let options = &self.options;
         to.mode = options.mode.raw();
-        to.flags = if options.standby { TAP_STANDBY } else { 0 };
+        to.flags = options.flags();
         to.ring_cells = options.ring_cells;
         self.policies.export(to);
 
@@ -479,7 +529,7 @@ impl Tap {
         to.ring_used = size.wrapping_sub(room);
         to.detoured = up.counts.detoured;
         to.detoured_bytes = up.counts.bytes;
-        to.detoured_gso = up.counts.gso;
+        to.detoured_gso = self.gso.get();
         to.held_bytes = self.held();
         to.ring_high_water = up.counts.high_water;
         to.scribbled_detour = up.producer.scribbled();

@@ -26,19 +26,17 @@ struct nettap_hook;
 
 /* ---- packets ---- */
 
-/* What decides over a packet's detour. */
-struct nettap_packet {
-	u32 wire_len;
-	u32 mac_len;
-	u32 truesize;
-	u8 is_gso;
-	u8 unreadable;
-	u8 keepable;
-	u8 pad;
-};
+/* What a captured packet is, beside its bytes. */
+#define NETTAP_C_PACKET_GSO 1
+/* It can be kept beyond the hook as it is. */
+#define NETTAP_C_PACKET_KEEPABLE 2
 
 /* MBUF_VLAN of uapi/src/mbuf.rs. */
 #define NETTAP_C_MBUF_VLAN 1
+/* MBUF_SNAPPED. */
+#define NETTAP_C_MBUF_SNAPPED 2
+/* NO_MBUF. */
+#define NETTAP_C_NO_MBUF 0xffffffff
 
 /* The mbuf header of uapi/src/mbuf.rs, field by field; skb.rs compares the two. */
 struct nettap_header {
@@ -67,38 +65,30 @@ struct nettap_header {
 	u16 reserved;
 };
 
-/* What a header says of the mbuf itself, and how much of the frame is in it. */
-struct nettap_mbuf {
+/* What the headers of all packets of a tap have in common. */
+struct nettap_origin {
 	u32 holder;
-	u32 next;
-	u32 packet_len;
 	u32 ifindex;
 	u16 offset;
-	u16 len;
 	u8 direction;
-	u8 flags;
-	u16 pad;
+	/* Whether a packet that brings no time stamp gets one. */
+	u8 stamps;
 };
 
-/* The part of a header that a changed or new packet brings back. */
-struct nettap_offload {
-	u32 mark;
-	u32 priority;
-	u16 vlan_tci;
-	u16 vlan_proto;
-	u16 csum_start;
-	u16 csum_offset;
-	u16 gso_size;
-	u16 gso_hdr_len;
-	u8 gso_type;
-	u8 csum;
-	u8 vlan_present;
+/* What a header says of the mbuf itself, and how much of the frame is in it. */
+struct nettap_mbuf {
+	u32 next;
+	u32 packet_len;
+	u16 len;
+	u8 flags;
 	u8 pad;
 };
 
-void nettap_skb_describe(const struct sk_buff *skb, bool received, struct nettap_packet *out);
-int nettap_skb_capture(const struct sk_buff *skb, u32 mac_len, u32 from,
-		       const struct nettap_mbuf *mbuf, struct nettap_header *to);
+int nettap_skb_capture(const struct sk_buff *skb, u32 mac_len, u32 len,
+		       const struct nettap_origin *origin, struct nettap_header *to);
+int nettap_skb_capture_part(const struct sk_buff *skb, u32 mac_len, u32 from,
+			    const struct nettap_mbuf *mbuf, const struct nettap_origin *origin,
+			    struct nettap_header *to);
 bool nettap_skb_is_gso(const struct sk_buff *skb);
 u32 nettap_skb_flow_hash(struct sk_buff *skb);
 struct sk_buff *nettap_skb_keep(struct sk_buff *skb, bool received);
@@ -115,11 +105,12 @@ void nettap_skb_at_mac(struct sk_buff *skb, bool received);
 int nettap_skb_resize(struct sk_buff *skb, int head, int tail);
 bool nettap_skb_is_plain(const struct sk_buff *skb);
 int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len);
-int nettap_skb_settle(struct sk_buff *skb, const struct nettap_offload *offload, bool moved);
+int nettap_skb_settle(struct sk_buff *skb, const struct nettap_header *offload, bool moved);
 void nettap_skb_at_network(struct sk_buff *skb, struct net_device *dev);
 struct sk_buff *nettap_skb_new(struct net_device *dev, u32 len);
+int nettap_skb_fill(struct sk_buff *skb, u32 offset, const void *from, u32 len);
 int nettap_skb_attach(struct sk_buff *skb, struct page *page, u32 offset, u32 len);
-int nettap_skb_offload(struct sk_buff *skb, const struct nettap_offload *offload);
+int nettap_skb_offload(struct sk_buff *skb, const struct nettap_header *offload);
 
 bool nettap_dev_fits(struct net_device *dev, struct sk_buff *skb);
 void nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, bool received);

@@ -40,30 +40,63 @@ static u8 csum_of(const struct sk_buff *skb)
 }
 
 /* Whether nettap_skb_keep() would have nothing to do. */
-static bool is_keepable(const struct sk_buff *skb, const struct skb_shared_info *info)
+static bool is_keepable(const struct sk_buff *skb)
 {
 	return !skb_shared(skb) && !skb_dst(skb) && !skb_sk_is_prefetched((struct sk_buff *)skb) &&
-	       !(info->flags & SKBFL_ZEROCOPY_ENABLE);
+	       !(skb_shinfo(skb)->flags & SKBFL_ZEROCOPY_ENABLE);
 }
 
-void nettap_skb_describe(const struct sk_buff *skb, bool received, struct nettap_packet *out)
+/* In NETTAP_C_PACKET_ bits. */
+static int nature_of(const struct sk_buff *skb)
 {
-	const struct skb_shared_info *info = skb_shinfo(skb);
+	return (skb_is_gso(skb) ? NETTAP_C_PACKET_GSO : 0) |
+	       (is_keepable(skb) ? NETTAP_C_PACKET_KEEPABLE : 0);
+}
 
-	out->mac_len = mac_len_of(skb, received);
-	out->wire_len = skb->len + out->mac_len;
-	out->truesize = skb->truesize;
-	out->is_gso = info->gso_size != 0;
-	out->unreadable = !skb_frags_readable(skb);
-	out->keepable = is_keepable(skb, info);
+/* From so many bytes on the processor's string instructions are worth their beginning. */
+#define STRING_MIN 256
+
+/*
+ * What memcpy() does. That is a call which copies eight bytes at a time on processors that lack fast short
+ * strings (arch/x86/lib/memcpy_64.S). Packets are short, which takes no loop, or long, and long strings are fast
+ * on all of them. Where every access is to be checked, memcpy() does it.
+ */
+static __always_inline void copy_bytes(u8 *to, const u8 *from, u32 len)
+{
+#if defined(CONFIG_X86_64) && !defined(CONFIG_KASAN)
+	unsigned long words = len / 8;
+
+	if (len < 32) {
+		memcpy(to, from, len);
+		return;
+	}
+	/* The last bytes first: the rest may then be copied in whole pieces, some of it twice. */
+	__builtin_memcpy(to + len - 32, from + len - 32, 32);
+	if (len >= STRING_MIN) {
+		asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(words) : : "memory");
+		return;
+	}
+	__builtin_memcpy(to, from, 32);
+	while (unlikely(len > 64)) {
+		to += 32, from += 32, len -= 32;
+		__builtin_memcpy(to, from, 32);
+	}
+#else
+	memcpy(to, from, len);
+#endif
+}
+
+/* Whether so many bytes of the frame lie in one piece, `offset` from its data on. */
+static __always_inline bool in_one_piece(const struct sk_buff *skb, int offset, u32 len)
+{
+	return skb->data + offset >= skb->head && offset + (int)len <= (int)skb_headlen(skb);
 }
 
 static __always_inline int copy_out(const struct sk_buff *skb, int offset, void *to, int len)
 {
-	/* Nearly always it is all in one piece. */
-	if (offset >= 0 ? offset + len <= skb_headlen(skb) :
-			  skb->data + offset >= skb->head && len + offset <= (int)skb_headlen(skb)) {
-		memcpy(to, skb->data + offset, len);
+	/* Nearly always it is. */
+	if (in_one_piece(skb, offset, len)) {
+		copy_bytes(to, skb->data + offset, len);
 		return 0;
 	}
 	return skb_copy_bits(skb, offset, to, len);
@@ -86,53 +119,124 @@ static noinline void show_offload(const struct sk_buff *skb, u32 mac_len, struct
 	to->gso_hdr_len = le16_to_cpu((__force __le16)hdr.hdr_len);
 }
 
-/* Nothing is read back: a program may write there at the same time. */
-static void show(const struct sk_buff *skb, u32 mac_len, const struct nettap_mbuf *mbuf,
-		 struct nettap_header *to)
+/* The time stamp that a packet brings, or 0. */
+static __always_inline u64 stamp_of(const struct sk_buff *skb)
 {
-	const bool tagged = skb_vlan_tag_present(skb);
-	const u8 csum = csum_of(skb);
-	u64 timestamp = skb->tstamp_type == SKB_CLOCK_REALTIME ? ktime_to_ns(skb->tstamp) : 0;
-
-	to->timestamp = timestamp ?: ktime_get_real_ns();
-	to->holder = mbuf->holder;
-	to->next = mbuf->next;
-	to->packet_len = mbuf->packet_len;
-	to->wire_len = skb->len + mac_len;
-	to->ifindex = mbuf->ifindex;
-	to->hash = skb_get_hash_raw(skb);
-	to->mark = skb->mark;
-	to->priority = skb->priority;
-	to->offset = mbuf->offset;
-	to->len = mbuf->len;
-	to->vlan_tci = tagged ? skb_vlan_tag_get(skb) : 0;
-	to->vlan_proto = tagged ? ntohs(skb->vlan_proto) : 0;
-	to->csum_start = csum == 1 ? mac_len + skb_checksum_start_offset(skb) : 0;
-	to->csum_offset = csum == 1 ? skb->csum_offset : 0;
-	to->gso_size = 0;
-	to->gso_hdr_len = 0;
-	to->gso_type = VIRTIO_NET_HDR_GSO_NONE;
-	to->csum = csum;
-	to->direction = mbuf->direction;
-	to->flags = mbuf->flags | (tagged ? NETTAP_C_MBUF_VLAN : 0);
-	to->queue = skb_rx_queue_recorded(skb) ? skb_get_rx_queue(skb) : 0;
-	to->reserved = 0;
-	if (skb_is_gso(skb))
-		show_offload(skb, mac_len, to);
+	return skb->tstamp_type == SKB_CLOCK_REALTIME ? ktime_to_ns(skb->tstamp) : 0;
 }
 
 /*
- * Fills an mbuf at `to` as its program sees it: the bytes of the frame from `from` on, and the header, with
- * what `mbuf` says of the mbuf and what the kernel knows of the packet.
+ * The header of an mbuf but for segmentation: what `mbuf` says of it, what the tap's headers have in common, and
+ * what the kernel knows of the packet. Nothing is read back: a program may write there at the same time.
  */
-int nettap_skb_capture(const struct sk_buff *skb, u32 mac_len, u32 from,
-		       const struct nettap_mbuf *mbuf, struct nettap_header *to)
+static __always_inline void show(const struct sk_buff *skb, u32 mac_len, u64 timestamp,
+				 const struct nettap_mbuf *mbuf, const struct nettap_origin *origin,
+				 struct nettap_header *to)
 {
-	const int err = copy_out(skb, (int)(from - mac_len), (u8 *)to + mbuf->offset, mbuf->len);
+	const bool tagged = skb_vlan_tag_present(skb);
+	const u8 csum = csum_of(skb);
 
-	if (!err)
-		show(skb, mac_len, mbuf, to);
-	return err;
+	/* A field at a time, the last 24 bytes would take longer than all before. */
+	u64 place = origin->offset | (u64)mbuf->len << 16, sum = 0;
+	u64 rest = (u64)csum << 8 | (u64)origin->direction << 16 | (u64)mbuf->flags << 24;
+
+	if (unlikely(tagged)) {
+		place |= (u64)skb_vlan_tag_get(skb) << 32 | (u64)ntohs(skb->vlan_proto) << 48;
+		rest |= (u64)NETTAP_C_MBUF_VLAN << 24;
+	}
+	if (csum == 1)
+		sum = (u16)(mac_len + skb_checksum_start_offset(skb)) | (u32)skb->csum_offset << 16;
+	if (skb_rx_queue_recorded(skb))
+		rest |= (u64)skb_get_rx_queue(skb) << 32;
+
+	to->timestamp = timestamp;
+	to->holder = origin->holder;
+	to->next = mbuf->next;
+	to->packet_len = mbuf->packet_len;
+	to->wire_len = skb->len + mac_len;
+	to->ifindex = origin->ifindex;
+	to->hash = skb_get_hash_raw(skb);
+	to->mark = skb->mark;
+	to->priority = skb->priority;
+	*(u64 *)&to->offset = place;
+	*(u64 *)&to->csum_start = sum;
+	*(u64 *)&to->gso_type = rest;
+}
+
+#define FOLLOWS(field, other) (offsetof(struct nettap_header, field) == offsetof(struct nettap_header, other) + \
+			       sizeof(((struct nettap_header *)NULL)->other))
+static_assert(IS_ENABLED(CONFIG_CPU_LITTLE_ENDIAN) || IS_ENABLED(CONFIG_X86));
+static_assert(VIRTIO_NET_HDR_GSO_NONE == 0);
+static_assert(FOLLOWS(len, offset) && FOLLOWS(vlan_tci, len) && FOLLOWS(vlan_proto, vlan_tci));
+static_assert(FOLLOWS(csum_start, vlan_proto) && FOLLOWS(csum_offset, csum_start) &&
+	      FOLLOWS(gso_size, csum_offset) && FOLLOWS(gso_hdr_len, gso_size));
+static_assert(FOLLOWS(gso_type, gso_hdr_len) && FOLLOWS(csum, gso_type) && FOLLOWS(direction, csum) &&
+	      FOLLOWS(flags, direction) && FOLLOWS(queue, flags) && FOLLOWS(reserved, queue));
+
+static __always_inline void show_whole(const struct sk_buff *skb, u32 mac_len, u64 timestamp, u32 len,
+				       const struct nettap_origin *origin, struct nettap_header *to)
+{
+	const struct nettap_mbuf mbuf = {
+		.next = NETTAP_C_NO_MBUF,
+		.packet_len = len,
+		.len = len,
+		.flags = len < skb->len + mac_len ? NETTAP_C_MBUF_SNAPPED : 0,
+	};
+
+	show(skb, mac_len, timestamp, &mbuf, origin, to);
+}
+
+/* The rare half of nettap_skb_capture(), and all that calls somebody: its caller has no registers to save. */
+static noinline int capture_slowly(const struct sk_buff *skb, u32 mac_len, u32 len,
+				   const struct nettap_origin *origin, struct nettap_header *to)
+{
+	const int err = copy_out(skb, -(int)mac_len, (u8 *)to + origin->offset, len);
+	u64 timestamp = stamp_of(skb);
+
+	if (err)
+		return err;
+	if (!timestamp && origin->stamps)
+		timestamp = ktime_get_real_ns();
+	show_whole(skb, mac_len, timestamp, len, origin, to);
+	if (skb_is_gso(skb))
+		show_offload(skb, mac_len, to);
+	return nature_of(skb);
+}
+
+/*
+ * Fills an mbuf at `to` as its program sees it: the first bytes of the frame, so many, and the header. What the
+ * packet is in NETTAP_C_PACKET_ bits, or an error.
+ */
+int nettap_skb_capture(const struct sk_buff *skb, u32 mac_len, u32 len,
+		       const struct nettap_origin *origin, struct nettap_header *to)
+{
+	const u64 timestamp = stamp_of(skb);
+
+	/* What lies before the packet's stand is in one piece with what lies behind. */
+	if (unlikely((!timestamp && origin->stamps) || skb_is_gso(skb) || len < 32 ||
+		     (int)(len - mac_len) > (int)skb_headlen(skb)))
+		return capture_slowly(skb, mac_len, len, origin, to);
+	show_whole(skb, mac_len, timestamp, len, origin, to);
+	copy_bytes((u8 *)to + origin->offset, skb->data - mac_len, len);
+	return is_keepable(skb) ? NETTAP_C_PACKET_KEEPABLE : 0;
+}
+
+/* The same for one of several mbufs of a frame: its bytes from `from` on, and what `mbuf` says of it. */
+int nettap_skb_capture_part(const struct sk_buff *skb, u32 mac_len, u32 from,
+			    const struct nettap_mbuf *mbuf, const struct nettap_origin *origin,
+			    struct nettap_header *to)
+{
+	const int err = copy_out(skb, (int)(from - mac_len), (u8 *)to + origin->offset, mbuf->len);
+	u64 timestamp = stamp_of(skb);
+
+	if (err)
+		return err;
+	if (!timestamp && origin->stamps)
+		timestamp = ktime_get_real_ns();
+	show(skb, mac_len, timestamp, mbuf, origin, to);
+	if (skb_is_gso(skb))
+		show_offload(skb, mac_len, to);
+	return nature_of(skb);
 }
 
 bool nettap_skb_is_gso(const struct sk_buff *skb)
@@ -325,17 +429,17 @@ int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len)
 	int err = skb_ensure_writable(skb, offset + len);
 
 	if (!err)
-		memcpy(skb->data + offset, from, len);
+		copy_bytes(skb->data + offset, from, len);
 	return err;
 }
 
 /* A sum begins behind the headers: the kernel takes its start for the transport header. */
 #define CSUM_START_MIN (ETH_HLEN + sizeof(struct iphdr))
 
-static void set_vlan(struct sk_buff *skb, const struct nettap_offload *offload)
+static void set_vlan(struct sk_buff *skb, const struct nettap_header *offload)
 {
 	__vlan_hwaccel_clear_tag(skb);
-	if (offload->vlan_present)
+	if (offload->flags & NETTAP_C_MBUF_VLAN)
 		__vlan_hwaccel_put_tag(skb, htons(offload->vlan_proto), offload->vlan_tci);
 }
 
@@ -343,7 +447,7 @@ static void set_vlan(struct sk_buff *skb, const struct nettap_offload *offload)
  * Keeps the packet's own account honest after its bytes were changed, data at the mac header.
  * `moved` says that the frame no longer begins where it did.
  */
-int nettap_skb_settle(struct sk_buff *skb, const struct nettap_offload *offload, bool moved)
+int nettap_skb_settle(struct sk_buff *skb, const struct nettap_header *offload, bool moved)
 {
 	const struct ethhdr *eth;
 
@@ -431,8 +535,17 @@ struct sk_buff *nettap_skb_new(struct net_device *dev, u32 len)
 	return skb;
 }
 
-/* Checks and applies what a new packet's header says of its checksum and segmentation. */
-int nettap_skb_offload(struct sk_buff *skb, const struct nettap_offload *offload)
+/* The bytes of a new frame, none of whose memory is shared. */
+int nettap_skb_fill(struct sk_buff *skb, u32 offset, const void *from, u32 len)
+{
+	if (unlikely(offset + len > skb_headlen(skb)))
+		return skb_store_bits(skb, offset, from, len);
+	copy_bytes(skb->data + offset, from, len);
+	return 0;
+}
+
+/* The kernel's own check of what a program says of checksum and segmentation. */
+static noinline int offload_to_skb(struct sk_buff *skb, const struct nettap_header *offload)
 {
 	const struct virtio_net_hdr hdr = {
 		.flags = offload->csum == 1 ? VIRTIO_NET_HDR_F_NEEDS_CSUM :
@@ -443,23 +556,35 @@ int nettap_skb_offload(struct sk_buff *skb, const struct nettap_offload *offload
 		.csum_start = (__force __virtio16)cpu_to_le16(offload->csum_start),
 		.csum_offset = (__force __virtio16)cpu_to_le16(offload->csum_offset),
 	};
+	int err;
+
+	if (offload->csum == 1 && offload->csum_start < CSUM_START_MIN)
+		return -EINVAL;
+	err = virtio_net_hdr_to_skb(skb, &hdr, true);
+	if (!err && offload->csum == 2)
+		skb->ip_summed = CHECKSUM_UNNECESSARY;
+	return err;
+}
+
+/* Checks and applies what a new packet's header says of its checksum and segmentation. */
+int nettap_skb_offload(struct sk_buff *skb, const struct nettap_header *offload)
+{
 	const struct ethhdr *eth;
 	int err;
 
 	if (!pskb_may_pull(skb, ETH_HLEN))
-		return -EINVAL;
-	if (offload->csum == 1 && offload->csum_start < CSUM_START_MIN)
 		return -EINVAL;
 	skb_reset_mac_header(skb);
 	eth = eth_hdr(skb);
 	skb->protocol = eth_proto_is_802_3(eth->h_proto) ? eth->h_proto : htons(ETH_P_802_2);
 	skb_set_network_header(skb, ETH_HLEN);
 	skb_reset_mac_len(skb);
-	err = virtio_net_hdr_to_skb(skb, &hdr, true);
-	if (err)
-		return err;
-	if (offload->csum == 2)
-		skb->ip_summed = CHECKSUM_UNNECESSARY;
+	/* Nearly always it says nothing of either. */
+	if (offload->csum || offload->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
+		err = offload_to_skb(skb, offload);
+		if (err)
+			return err;
+	}
 	/* Who cuts it wants to know where; else it stands as on a packet that comes from a wire. */
 	if (skb_is_gso(skb))
 		skb_probe_transport_header(skb);

@@ -37,33 +37,46 @@ unsafe impl Send for Skb {}
 /// What a header says of the mbuf itself, and how much of the frame is in it.
 pub(crate) use ffi::nettap_mbuf as MbufPart;
 
-/// What the kernel knows of a packet.
-pub(crate) struct Description(ffi::nettap_packet);
+/// What the headers of all packets of a tap have in common.
+pub(crate) struct Origin(ffi::nettap_origin);
 
-impl Description {
+impl Origin {
+    /// Packets that went `way` by interface `ifindex`, for a process. Those that bring no time stamp get one,
+    /// if `stamps`.
+    pub(crate) fn new(holder: u32, ifindex: u32, way: Way, stamps: bool) -> Self {
+        Self(ffi::nettap_origin {
+            holder,
+            ifindex,
+            offset: mbuf::DATA_OFFSET as u16,
+            direction: match way {
+                Way::Received => mbuf::DIR_RECEIVED,
+                Way::Sent => mbuf::DIR_SENT,
+            },
+            stamps: u8::from(stamps),
+        })
+    }
+}
+
+/// How much of a packet there is.
+#[derive(Clone, Copy)]
+pub(crate) struct Extent {
     /// Bytes of the frame.
-    pub(crate) fn wire_len(&self) -> u32 {
-        self.0.wire_len
-    }
-
+    pub(crate) wire_len: u32,
     /// Bytes of the frame before the packet's stand.
-    pub(crate) fn mac_len(&self) -> u32 {
-        self.0.mac_len
-    }
-
+    pub(crate) mac_len: u32,
     /// Bytes of memory that it holds.
-    pub(crate) fn truesize(&self) -> u32 {
-        self.0.truesize
-    }
+    pub(crate) truesize: u32,
+}
 
+/// What a captured packet is, beside its bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Nature(i32);
+
+impl Nature {
     /// Whether it is a super-packet.
-    pub(crate) fn is_gso(&self) -> bool {
-        self.0.is_gso != 0
-    }
-
-    /// Whether its bytes lie in device memory that no processor can read.
-    pub(crate) fn is_unreadable(&self) -> bool {
-        self.0.unreadable != 0
+    #[inline(always)]
+    pub(crate) fn is_gso(self) -> bool {
+        self.0 as u32 & ffi::NETTAP_C_PACKET_GSO != 0
     }
 }
 
@@ -73,6 +86,9 @@ macro_rules! same_fields {
         const _: () = {
             assert!(size_of::<Header>() == size_of::<ffi::nettap_header>());
             assert!(mbuf::MBUF_VLAN as u32 == ffi::NETTAP_C_MBUF_VLAN);
+            assert!(mbuf::MBUF_SNAPPED as u32 == ffi::NETTAP_C_MBUF_SNAPPED);
+            assert!(mbuf::NO_MBUF == ffi::NETTAP_C_NO_MBUF);
+            assert!(mbuf::DATA_OFFSET as usize >= size_of::<Header>());
             $(assert!(offset_of!(Header, $field) == offset_of!(ffi::nettap_header, $field));)*
         };
     };
@@ -83,30 +99,20 @@ same_fields! {
 }
 
 /// The offload state that a changed or new packet's header brings back, its values checked.
-pub(crate) struct Offload(ffi::nettap_offload);
+pub(crate) struct Offload(Header);
 
 impl Offload {
     /// The state in a header that was copied out of shared memory; nothing when it names what does
     /// not exist. Whether it fits the packet is for [`Skb::settle`] and [`Skb::finish_new`] to say.
+    #[inline(always)]
     pub(crate) fn of(header: &Header) -> Option<Self> {
-        if !header.is_known() {
-            return None;
-        }
-        let vlan = header.flags & mbuf::MBUF_VLAN != 0;
-        Some(Self(ffi::nettap_offload {
-            mark: header.mark,
-            priority: header.priority,
-            vlan_tci: header.vlan_tci,
-            vlan_proto: header.vlan_proto,
-            csum_start: header.csum_start,
-            csum_offset: header.csum_offset,
-            gso_size: header.gso_size,
-            gso_hdr_len: header.gso_hdr_len,
-            gso_type: header.gso_type,
-            csum: header.csum,
-            vlan_present: u8::from(vlan),
-            pad: 0,
-        }))
+        header.is_known().then_some(Self(*header))
+    }
+
+    /// For C, whose header has the same layout (`same_fields`).
+    #[inline(always)]
+    fn as_ptr(&self) -> *const ffi::nettap_header {
+        core::ptr::from_ref(&self.0).cast()
     }
 }
 
@@ -150,46 +156,76 @@ impl Skb {
         NonNull::new(token as *mut bindings::sk_buff).map(Self)
     }
 
-    /// What the kernel knows of it.
-    #[inline]
-    pub(crate) fn describe(&self, way: Way) -> Description {
-        let mut seen = core::mem::MaybeUninit::<ffi::nettap_packet>::uninit();
-        // SAFETY: Valid by the type invariant and at its stand; `seen` is written, all of it but its padding.
-        unsafe {
-            ffi::nettap_skb_describe(self.as_ptr(), way == Way::Received, seen.as_mut_ptr());
-            (*seen.as_mut_ptr()).pad = 0;
-            Description(seen.assume_init())
+    /// How much of it there is.
+    #[inline(always)]
+    pub(crate) fn extent(&self, way: Way) -> Extent {
+        let skb = self.as_ptr();
+        // SAFETY: Valid by the type invariant, and nobody changes it meanwhile.
+        let (data, head, len, truesize) =
+            unsafe { ((*skb).data, (*skb).head, (*skb).len, (*skb).truesize) };
+        let mac_len = match way {
+            Way::Received => {
+                // SAFETY: As before; both variants of the union are these fields.
+                let headers = unsafe { (*skb).__bindgen_anon_4.headers.as_ref() };
+                let stand = (data as usize).wrapping_sub(head as usize);
+                stand.wrapping_sub(usize::from(headers.mac_header)) as u32
+            }
+            Way::Sent => 0,
+        };
+        Extent {
+            wire_len: len.wrapping_add(mac_len),
+            mac_len,
+            truesize,
         }
     }
 
-    /// Fills the mbuf at `to`: the bytes of the frame from `from` on, as many as `mbuf` says, and the header.
+    /// Fills the mbuf at `to`: the header, and the first `len` bytes of the frame. `EFAULT`: they cannot be
+    /// read.
     #[inline(always)]
     pub(crate) fn capture(
         &self,
-        seen: &Description,
-        from: u32,
-        mbuf: &MbufPart,
+        extent: Extent,
+        len: u32,
+        origin: &Origin,
         pages: &SharedPages,
         to: usize,
-    ) -> Result {
-        let offset = usize::from(mbuf.offset);
-        if offset < size_of::<Header>() {
+    ) -> Result<Nature> {
+        let whole = usize::from(origin.0.offset).wrapping_add(len as usize);
+        let window = pages.header_window(to, whole).ok_or(EFAULT)?;
+        // SAFETY: Valid by the type invariant. The window is aligned for the header and holds it, since the
+        // bytes begin behind it (`Origin::new`), and the bytes. The range is checked against the packet; what
+        // lies before its data, down to its headroom, is of it too.
+        let nature = unsafe {
+            let to = window.as_ptr().cast();
+            ffi::nettap_skb_capture(self.as_ptr(), extent.mac_len, len, &origin.0, to)
+        };
+        if nature < 0 {
             return Err(EFAULT);
         }
-        let len = offset.wrapping_add(usize::from(mbuf.len));
-        let window = pages.header_window(to, len).ok_or(EFAULT)?;
-        // SAFETY: Valid by the type invariant. The window is aligned for the header and holds it, as was
-        // checked, and behind it the bytes. skb_copy_bits checks the range against the packet and takes
-        // negative offsets down to its headroom.
-        let err = unsafe {
-            let to = window.as_ptr().cast();
-            ffi::nettap_skb_capture(self.as_ptr(), seen.mac_len(), from, mbuf, to)
+        Ok(Nature(nature))
+    }
+
+    /// The same for one of the mbufs of a longer frame: its bytes from `from` on, as many as `mbuf` says.
+    pub(crate) fn capture_part(
+        &self,
+        extent: Extent,
+        from: u32,
+        mbuf: &MbufPart,
+        origin: &Origin,
+        pages: &SharedPages,
+        to: usize,
+    ) -> Result<Nature> {
+        let whole = usize::from(origin.0.offset).wrapping_add(usize::from(mbuf.len));
+        let window = pages.header_window(to, whole).ok_or(EFAULT)?;
+        // SAFETY: As in `capture`.
+        let nature = unsafe {
+            let (mac_len, to) = (extent.mac_len, window.as_ptr().cast());
+            ffi::nettap_skb_capture_part(self.as_ptr(), mac_len, from, mbuf, &origin.0, to)
         };
-        if err == 0 {
-            Ok(())
-        } else {
-            Err(EFAULT)
+        if nature < 0 {
+            return Err(EFAULT);
         }
+        Ok(Nature(nature))
     }
 
     /// A hash of the packet's flow, the same for both of its directions.
@@ -206,8 +242,8 @@ impl Skb {
 
     /// Makes it safe to keep beyond the hook. Nothing: the packet is lost.
     #[inline(always)]
-    pub(crate) fn keep(self, seen: &Description, way: Way) -> Option<Self> {
-        if seen.0.keepable != 0 {
+    pub(crate) fn keep(self, nature: Nature, way: Way) -> Option<Self> {
+        if nature.0 as u32 & ffi::NETTAP_C_PACKET_KEEPABLE != 0 {
             return Some(self);
         }
         // SAFETY: Our reference passes to the wrapper, which gives one back or frees the packet.
@@ -306,7 +342,7 @@ impl Skb {
     pub(crate) fn settle(&mut self, offload: &Offload, moved: bool) -> Result {
         // SAFETY: Valid and at its mac header; the offload state was checked by `Offload::of`.
         kernel::error::to_result(unsafe {
-            ffi::nettap_skb_settle(self.as_ptr(), &offload.0, moved)
+            ffi::nettap_skb_settle(self.as_ptr(), offload.as_ptr(), moved)
         })
     }
 
@@ -334,12 +370,7 @@ impl Skb {
         // SAFETY: Valid packet made by `new`, all of whose fragments are its own; the window is `len`
         // bytes; the range is checked inside.
         kernel::error::to_result(unsafe {
-            bindings::skb_store_bits(
-                self.as_ptr(),
-                offset as i32,
-                window.as_ptr().cast(),
-                len as i32,
-            )
+            ffi::nettap_skb_fill(self.as_ptr(), offset, window.as_ptr().cast(), len)
         })
     }
 
@@ -360,7 +391,9 @@ impl Skb {
     /// Checks and applies the offload state of a new frame.
     pub(crate) fn finish_new(&mut self, offload: &Offload) -> Result {
         // SAFETY: Valid and at its mac header.
-        kernel::error::to_result(unsafe { ffi::nettap_skb_offload(self.as_ptr(), &offload.0) })
+        kernel::error::to_result(unsafe {
+            ffi::nettap_skb_offload(self.as_ptr(), offload.as_ptr())
+        })
     }
 
     /// Whether `device` can carry this frame, which is at its mac header.

@@ -517,6 +517,12 @@
 #define NETTAP_HEADER_SIZE 64
 
 /**
+ * Words of `Header`: it is moved in and out of shared memory a word at a time, since a field at a time takes
+ * three times as many steps.
+ */
+#define NETTAP_HEADER_WORDS ((size_t)NETTAP_HEADER_SIZE / 8)
+
+/**
  * Bit of `Entry::flags` on a revert ring: bytes or header of the mbuf were changed, the kernel has
  * to read them. Without it the packet goes on exactly as it was.
  */
@@ -652,6 +658,17 @@
 #define NETTAP_TAP_STANDBY 1
 
 /**
+ * Flag of a tap: its program does not look at the time of packets. What brings no time stamp gets none, and the
+ * kernel's clock is not read for each packet.
+ */
+#define NETTAP_TAP_UNSTAMPED 2
+
+/**
+ * All flags of a tap.
+ */
+#define NETTAP_TAP_FLAGS (NETTAP_TAP_STANDBY | NETTAP_TAP_UNSTAMPED)
+
+/**
  * No filter: all packets are detoured.
  */
 #define NETTAP_FILTER_NONE 0
@@ -735,7 +752,7 @@
  */
 struct nettap_header {
 	/**
-	 * When the packet was received or sent, nanoseconds of `CLOCK_REALTIME`.
+	 * When the packet was received or sent, nanoseconds of `CLOCK_REALTIME`; 0 when nobody knows (`TAP_UNSTAMPED`).
 	 */
 	uint64_t timestamp;
 	/**
@@ -1108,7 +1125,7 @@ struct nettap_tap {
 	 */
 	uint32_t mode;
 	/**
-	 * In: `TAP_STANDBY`, or zero.
+	 * In: `TAP_FLAGS`, or zero.
 	 */
 	uint32_t flags;
 	/**
@@ -1673,7 +1690,7 @@ struct nettap_tap_stats {
 	 */
 	uint32_t fanout;
 	/**
-	 * `TAP_STANDBY`, or zero.
+	 * `TAP_FLAGS`, or zero.
 	 */
 	uint32_t flags;
 	/**

@@ -202,7 +202,7 @@ pub struct Tap {
     pub ifname: [u8; IFNAME_MAX],
     /// In: one of the `TAP_` modes.
     pub mode: u32,
-    /// In: `TAP_STANDBY`, or zero.
+    /// In: `TAP_FLAGS`, or zero.
     pub flags: u32,
     /// In: descriptor of a network namespace to look in, or -1 for the caller's.
     pub netns: i32,

@@ -205,7 +205,7 @@ pub struct TapStats {
     pub no_consumer: u32,
     /// `fanout` option.
     pub fanout: u32,
-    /// `TAP_STANDBY`, or zero.
+    /// `TAP_FLAGS`, or zero.
     pub flags: u32,
     /// One of the `FILTER_` kinds.
     pub filter: u32,

@@ -50,6 +50,11 @@ pub const FANOUT_FLOW: u32 = 2;
 /// Flag of a tap: it keeps the tap open and gets packets only while nobody else of its fan-out consumes and
 /// `no_consumer` says hold.
 pub const TAP_STANDBY: u32 = 1;
+/// Flag of a tap: its program does not look at the time of packets. What brings no time stamp gets none, and the
+/// kernel's clock is not read for each packet.
+pub const TAP_UNSTAMPED: u32 = 2;
+/// All flags of a tap.
+pub const TAP_FLAGS: u32 = TAP_STANDBY | TAP_UNSTAMPED;
 
 /// No filter: all packets are detoured.
 pub const FILTER_NONE: u32 = 0;

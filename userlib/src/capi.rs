@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use nettap_uapi::ioctl::Filter;
 use nettap_uapi::ring::Words;
-use nettap_uapi::tap::{Access, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull, TAP_STANDBY};
+use nettap_uapi::tap::{
+    Access, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull, TAP_FLAGS, TAP_STANDBY, TAP_UNSTAMPED,
+};
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
@@ -340,7 +342,7 @@ fn tap(
     let mode = u32::try_from(mode).ok().and_then(Mode::from_raw);
     let mut builder = session.tap(name).mode(mode.ok_or(wrong.clone())?);
     if let Some(options) = options {
-        if options.size as usize != size_of::<Options>() || options.flags & !TAP_STANDBY != 0 {
+        if options.size as usize != size_of::<Options>() || options.flags & !TAP_FLAGS != 0 {
             return Err(wrong);
         }
         builder = builder
@@ -354,6 +356,7 @@ fn tap(
             .fanout(Fanout::from_raw(options.fanout).ok_or(wrong.clone())?)
             .no_consumer(NoConsumer::from_raw(options.no_consumer).ok_or(wrong.clone())?)
             .standby(options.flags & TAP_STANDBY != 0)
+            .timestamps(options.flags & TAP_UNSTAMPED == 0)
             .max_age(Duration::from_micros(options.max_age_us));
         if options.netns > 0 {
             // SAFETY: the descriptor is the caller's and open for the length of this call; if it is

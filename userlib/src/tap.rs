@@ -131,8 +131,19 @@ impl<'a> TapBuilder<'a> {
 
     /// Keeps the tap open for others and consumes nothing: of its packets none are to be taken.
     pub fn standby(mut self, standby: bool) -> Self {
-        self.request.flags = if standby { uapi::TAP_STANDBY } else { 0 };
+        self.flag(uapi::TAP_STANDBY, standby);
         self
+    }
+
+    /// Whether packets that bring no time stamp get one, which costs a look at the clock for each. The default
+    /// is yes; without, [`Meta::timestamp`](crate::Meta::timestamp) is 0 for them.
+    pub fn timestamps(mut self, wanted: bool) -> Self {
+        self.flag(uapi::TAP_UNSTAMPED, !wanted);
+        self
+    }
+
+    fn flag(&mut self, flag: u32, is: bool) {
+        self.request.flags = self.request.flags & !flag | if is { flag } else { 0 };
     }
 
     /// How long a packet may be held. One held longer has all of the tap's packets follow its policy at
