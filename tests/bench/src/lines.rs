@@ -49,6 +49,8 @@ pub(crate) struct Spec {
     pub(crate) snaplen: u32,
     /// Cells of rings; 0: as many as the peer takes by itself.
     pub(crate) cells: u32,
+    /// Whether packets get a time stamp.
+    pub(crate) stamped: bool,
     /// Idle taps beside.
     pub(crate) idle: usize,
     /// How the program waits for packets.
@@ -73,6 +75,7 @@ impl Spec {
         modify: false,
         snaplen: 0,
         cells: 0,
+        stamped: false,
         idle: 0,
         wait: Wait::Poll,
     };
@@ -94,6 +97,7 @@ impl Line {
             modify,
             snaplen,
             cells,
+            stamped,
             idle,
             wait,
         } = self.spec;
@@ -108,6 +112,9 @@ impl Line {
             name += &format!("-cells{cells}");
         } else if window != Spec::BASIC.window {
             name += &format!("-flight{window}");
+        }
+        if stamped {
+            name += "-stamped";
         }
         if idle > 0 {
             name += &format!("-idle{idle}");
@@ -399,6 +406,10 @@ fn variants(path: &'static Path) -> Vec<Line> {
                 window: basic.window.min(cells as usize),
                 ..basic
             }));
+            specs.push(Spec {
+                stamped: true,
+                ..basic
+            });
             specs.push(Spec { idle: 10, ..basic });
             specs.extend([Wait::Sleep, Wait::Adaptive].map(|wait| Spec { wait, ..basic }));
             specs.push(Spec {

@@ -69,6 +69,7 @@ fn program(
     let open = |&(name, mode): &(&str, Mode)| {
         let tap = session.tap(name).mode(mode).on_full(OnFull::Drop);
         let tap = tap.snaplen(spec.snaplen).ring_cells(spec.cells);
+        let tap = tap.timestamps(spec.stamped);
         tap.open()
     };
     let taps = places.iter().map(open).collect::<Result<_, _>>()?;
