@@ -63,6 +63,18 @@ impl Word {
     }
 }
 
+/// With whom a detoured packet is.
+#[derive(Clone, Copy)]
+pub(crate) struct Detour {
+    pub(crate) tap: u32,
+    /// Its flow, see `flows`.
+    pub(crate) flow: u32,
+    /// Its place in the order of detours.
+    pub(crate) number: u64,
+    /// Who may take it out of the account again: the number of the session's [`Taker`](crate::sys::skb::Taker).
+    pub(crate) taker: u64,
+}
+
 /// The kernel's account of one mbuf: a cache line.
 #[repr(align(64))]
 pub(crate) struct Slot {
@@ -106,14 +118,14 @@ impl Slot {
     /// The kernel hands a packet whose first mbuf this is to a tap, under the next generation, which it gets
     /// back. What the account says of the mbuf itself is stored before.
     #[inline(always)]
-    pub(crate) fn detour(&self, tap: u32, skb: Skb, truesize: u32, number: u64, flow: u32) -> u16 {
+    pub(crate) fn detour(&self, to: Detour, skb: Skb, truesize: u32) -> u16 {
         let generation = self.word().generation().wrapping_add(1);
         self.truesize.store(truesize, Relaxed);
-        self.number.store(number, Relaxed);
-        self.flow.store(flow, Relaxed);
+        self.number.store(to.number, Relaxed);
+        self.flow.store(to.flow, Relaxed);
         self.born.store(now(), Relaxed);
-        self.skb.put(skb, generation);
-        let word = Word::new(Holder::Detoured(tap), generation);
+        self.skb.put(skb, generation, to.taker);
+        let word = Word::new(Holder::Detoured(to.tap), generation);
         self.word.store(word.0, Release);
         generation
     }

@@ -90,10 +90,10 @@ fn detour_one(
     if let Ok(nature) = captured {
         tap.note(nature);
     }
-    let (id, number) = (tap.label.id, booked.number);
-    let entry = single.detour(id, skb, wanted, extent.truesize, number, flow);
+    let to = tap.detour_to(booked.number, flow);
+    let entry = single.detour(to, skb, wanted, extent.truesize);
     tap.detour.kernel_cells().fill(booked.position, entry);
-    inlet.serving.kick(tap, number);
+    inlet.serving.kick(tap, booked.number);
     Ok(())
 }
 
@@ -123,10 +123,10 @@ fn detour_long(
     if let Ok(nature) = captured {
         tap.note(nature);
     }
-    let (id, number) = (tap.label.id, booked.number);
-    let entry = chain.detour(id, skb, extent.truesize, number, flow);
+    let to = tap.detour_to(booked.number, flow);
+    let entry = chain.detour(to, skb, extent.truesize);
     tap.detour.kernel_cells().fill(booked.position, entry);
-    inlet.serving.kick(tap, number);
+    inlet.serving.kick(tap, booked.number);
     Ok(())
 }
 

@@ -30,6 +30,7 @@ use crate::stats::bump;
 use crate::stats::End;
 use crate::stats::Flaw;
 use crate::sys::hook::Way;
+use crate::sys::skb::Taker;
 use crate::sys::word::SharedWord;
 use crate::tap::Tap;
 use crate::uapi::ring::Entry;
@@ -61,8 +62,14 @@ impl Run {
 
     /// The packet that an entry names, if it is of this run's tap.
     #[inline(always)]
-    fn take(&self, entry: Entry, freed: &mut Freed<'_>, outbox: &mut Outbox) -> Option<Unchanged> {
-        let back = freed.take_back(entry, self.tap.label.id)?;
+    fn take(
+        &self,
+        entry: Entry,
+        taker: &mut Taker,
+        freed: &mut Freed<'_>,
+        outbox: &mut Outbox,
+    ) -> Option<Unchanged> {
+        let back = freed.take_back(entry, self.tap.label.id, taker)?;
         if back.flow != NO_FLOW {
             outbox.remember(self.tap.out_of_flow(back.flow));
         }
@@ -154,6 +161,7 @@ impl State {
         let (region, ring) = (Arc::clone(&supply.region), Arc::clone(&supply.dealloc));
         let cells = ring.cells();
         let mut consumer = core::mem::replace(&mut supply.consumer, PrivateConsumer::new());
+        let mut taker = core::mem::replace(&mut self.taker, Taker::nobody());
         let begin = consumer.position();
         let mut freed = Freed::of(&region);
         let mut run: Option<Run> = None;
@@ -161,7 +169,7 @@ impl State {
             let left = left_of(budget, begin, &consumer, outbox);
             if let Some(run) = &mut run {
                 consumer.take_plain(&cells, left, |entry| {
-                    let Some(back) = run.take(entry, &mut freed, outbox) else {
+                    let Some(back) = run.take(entry, &mut taker, &mut freed, outbox) else {
                         return false;
                     };
                     run.count(back.truesize);
@@ -179,7 +187,7 @@ impl State {
                 bump(&mut self.refused.flags, 1);
                 continue;
             }
-            match region.claim(entry, |holder| self.holds(id, holder)) {
+            match region.claim(entry, |holder| self.holds(id, holder), &mut taker) {
                 Ok(Claim::Buffer(chain)) => {
                     bump(&mut self.deallocated, 1);
                     freed.add(chain);
@@ -197,6 +205,7 @@ impl State {
                 Err(refusal) => count_refusal(&mut self.refused, refusal),
             }
         }
+        self.taker = taker;
         self.finish(run);
         let work = consumer.position().wrapping_sub(begin) as usize;
         if work > 0 {
@@ -225,6 +234,7 @@ impl State {
         }
         let (tap, device) = (Arc::clone(&end.tap), Arc::clone(&end.device));
         let mut consumer = core::mem::replace(&mut end.consumer, PrivateConsumer::new());
+        let mut taker = core::mem::replace(&mut self.taker, Taker::nobody());
         let begin = consumer.position();
         let cells = tap.revert.cells();
         let mut freed = Freed::of(&tap.region);
@@ -238,7 +248,7 @@ impl State {
             let left = left_of(budget, begin, &consumer, outbox);
             match (kind, &mut across) {
                 (Kind::Home, _) => consumer.take_plain(&cells, left, |entry| {
-                    let Some(back) = home.take(entry, &mut freed, outbox) else {
+                    let Some(back) = home.take(entry, &mut taker, &mut freed, outbox) else {
                         return false;
                     };
                     home.count(back.truesize);
@@ -248,7 +258,8 @@ impl State {
                 (Kind::Across, Some(across)) => {
                     let way = way_of(across.tap.options.mode);
                     consumer.take_plain(&cells, left, |entry| {
-                        let Some(mut back) = across.take(entry, &mut freed, outbox) else {
+                        let Some(mut back) = across.take(entry, &mut taker, &mut freed, outbox)
+                        else {
                             return false;
                         };
                         match revert::cross(&mut back.skb, way, outlet, &device) {
@@ -276,7 +287,7 @@ impl State {
             let Some(entry) = consumer.take(&cells) else {
                 break;
             };
-            kind = match self.revert_one(id, place, &tap, entry, outbox, &mut freed) {
+            kind = match self.revert_one(id, place, &tap, entry, &mut taker, outbox, &mut freed) {
                 Came::New => Kind::New,
                 Came::Across(from) => {
                     if let Some(next) = self.run_of(from, End::Crossed) {
@@ -288,6 +299,7 @@ impl State {
                 Came::Home | Came::Strange => kind,
             };
         }
+        self.taker = taker;
         self.finish_across(across, place);
         self.finish(Some(home));
         let work = consumer.position().wrapping_sub(begin) as usize;
@@ -324,6 +336,7 @@ impl State {
         place: usize,
         to: &'a Tap,
         entry: Entry,
+        taker: &mut Taker,
         outbox: &mut Outbox,
         freed: &mut Freed<'a>,
     ) -> Came {
@@ -340,7 +353,7 @@ impl State {
         // Nearly always it is the ring's own tap that held it.
         let own = Holder::Detoured(to.label.id);
         let may = |holder| holder == own || self.holds(id, holder);
-        match to.region.claim(entry, may) {
+        match to.region.claim(entry, may, taker) {
             Ok(Claim::Packet(packet)) => {
                 let unchanged = entry.flags & REVERT_CHANGED == 0;
                 let from = packet.tap;

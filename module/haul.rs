@@ -16,11 +16,18 @@ use crate::stats::End;
 use crate::sys::hook::Way;
 use crate::sys::queue::Sorted;
 use crate::sys::skb::Skb;
+use crate::sys::skb::Taker;
 use crate::sys::task::BottomHalvesOff;
 use crate::tap::Tap;
 use crate::uapi::event::Event;
 use crate::uapi::event::EventKind;
 use crate::uapi::tap::OnExit;
+
+/// Who lends the taker of the tap's session, as long as the work takes.
+pub(crate) trait Lender {
+    /// Does it; bottom halves are off meanwhile, and nothing sleeps.
+    fn lend<R>(&self, work: impl FnOnce(&mut Taker) -> R) -> R;
+}
 
 /// What was taken back of a tap.
 pub(crate) struct Haul {
@@ -37,7 +44,7 @@ pub(crate) struct Haul {
 
 impl Haul {
     /// Everything that the account says is with the tap, and was when this began.
-    pub(crate) fn of(tap: &Tap) -> Self {
+    pub(crate) fn of(tap: &Tap, lender: &impl Lender) -> Self {
         let mut haul = Self {
             packets: 0,
             mbufs: 0,
@@ -52,7 +59,12 @@ impl Haul {
             tap.next_number()
         };
         for index in tap.region.indices() {
-            if let Some(packet) = tap.region.reclaim_before(index, tap.label.id, end) {
+            let id = tap.label.id;
+            if !tap.region.is_before(index, id, end) {
+                continue;
+            }
+            let packet = lender.lend(|taker| tap.region.reclaim_before(index, id, end, taker));
+            if let Some(packet) = packet {
                 let mbufs = packet.chain.count();
                 tap.region.count_reclaimed(mbufs);
                 haul.mbufs = haul.mbufs.wrapping_add(u64::from(mbufs));

@@ -19,7 +19,6 @@
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-use crate::account::Holder;
 use crate::detour::Inlet;
 use crate::haul;
 use crate::haul::Haul;
@@ -97,7 +96,7 @@ pub(crate) fn untap(
     };
     // Packets still come and queue up behind those that are being taken back.
     for _ in 0..SWEEPS {
-        take_back(&mut end, &mut back, cause);
+        take_back(serving, &mut end, &mut back, cause);
         let _bh = BottomHalvesOff::new();
         let ended = end.counts.ends.all();
         if end.tap.close_when(ended, Gate::Ended, succeed) {
@@ -110,9 +109,9 @@ pub(crate) fn untap(
         succeed();
         end.tap.close(Gate::Ended);
     }
-    take_back(&mut end, &mut back, cause);
+    take_back(serving, &mut end, &mut back, cause);
     intake.leave(&end.tap, rtnl);
-    take_back(&mut end, &mut back, cause);
+    take_back(serving, &mut end, &mut back, cause);
     end.tap.tell_drops_held_back(true);
     let last = {
         let _bh = BottomHalvesOff::new();
@@ -124,7 +123,7 @@ pub(crate) fn untap(
 }
 
 /// Everything that the account says is with the tap, by its `on_exit` policy.
-fn take_back(end: &mut TapEnd, back: &mut TakenBack, cause: Cause) {
+fn take_back(serving: &Serving, end: &mut TapEnd, back: &mut TakenBack, cause: Cause) {
     {
         let _bh = BottomHalvesOff::new();
         if !end.is_outstanding() {
@@ -133,7 +132,7 @@ fn take_back(end: &mut TapEnd, back: &mut TakenBack, cause: Cause) {
     }
     let tap = Arc::clone(&end.tap);
     let fate = haul::fate(&tap, cause != Cause::DeviceGone);
-    let haul = Haul::of(&tap);
+    let haul = Haul::of(&tap, serving);
     back.add(&haul, fate);
     end.ended_all(haul.packets, haul.truesize, fate);
     let undelivered = haul.follow(&tap, fate);
@@ -162,7 +161,7 @@ pub(crate) fn take_over(intake: &Intake, to: &Arc<Inlet>, _rtnl: &Rtnl) -> Resul
 fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
     let id = from.tap.label.id;
     for _ in 0..SWEEPS {
-        let haul = Haul::of(&from.tap);
+        let haul = Haul::of(&from.tap, &*from.serving);
         let (mut handed, mut passed, mut dropped) = (0u64, 0u64, 0u64);
         let truesize = haul.truesize;
         haul.hand(|skb| {
@@ -213,8 +212,8 @@ pub(crate) fn empty_standbys(intake: &Intake, _rtnl: &Rtnl) -> Result {
 pub(crate) fn take_back_allocated(region: &Region, session: u32) -> u64 {
     let mut mbufs = 0u64;
     for index in region.indices() {
-        if let Some(claim) = region.reclaim(index, |h| h == Holder::Allocated(session)) {
-            drop(claim);
+        if let Some(mbuf) = region.reclaim(index, session) {
+            drop(mbuf);
             region.count_reclaimed(1);
             bump(&mut mbufs, 1);
         }

@@ -5,8 +5,8 @@
 //! This is the only file where an mbuf changes its holder. Programs see the mbufs and write what they
 //! like into them; the account is kernel memory that they never see. It holds for every mbuf one
 //! word of state, owner and generation, and the packet. Of two that want to take an mbuf back at once,
-//! by whatever rings, one gets it: who exchanges the packet for none, or where there is no packet the
-//! word.
+//! by whatever rings, one gets it: a packet goes to the taker of its tap's session, which one borrows
+//! at a time ([`Taker`]), and an mbuf without a packet to who exchanges the word.
 //!
 //! ```text
 //!                take                 Chain::detour
@@ -34,6 +34,7 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::sync::SpinLock;
 
+use crate::account::Detour;
 use crate::account::Holder;
 use crate::account::Slot;
 use crate::account::Word;
@@ -42,6 +43,7 @@ use crate::stats::Counter;
 use crate::sys::pages::SharedPages;
 use crate::sys::sender::Sender;
 use crate::sys::skb::Skb;
+use crate::sys::skb::Taker;
 use crate::sys::task::breathe;
 use crate::sys::task::BottomHalvesOff;
 use crate::uapi::mbuf::Header;
@@ -341,6 +343,7 @@ impl Region {
         &self,
         entry: Entry,
         may: impl Fn(Holder) -> bool,
+        taker: &mut Taker,
     ) -> Result<Claim<'_>, Refusal> {
         let slot = self.slots.get(entry.index as usize).ok_or(Refusal::Index)?;
         let word = slot.word();
@@ -351,7 +354,13 @@ impl Region {
             return Err(Refusal::Generation);
         }
         // Somebody else was quicker: then it is no longer the giver's.
-        self.seize(entry.index, slot, word).ok_or(Refusal::Holder)
+        let claim = match word.holder() {
+            Holder::Detoured(_) => self
+                .take_packet(entry.index, slot, word, taker)
+                .map(Claim::Packet),
+            _ => self.take_buffer(entry.index, slot, word).map(Claim::Buffer),
+        };
+        claim.ok_or(Refusal::Holder)
     }
 
     /// Takes back an mbuf for a new packet that a ring's entry names. Nothing: it is not so, and
@@ -369,28 +378,38 @@ impl Region {
         })
     }
 
-    /// Takes back mbuf `index` whatever its generation, if `may` says so: for chains that programs
-    /// made, and for reclaim.
-    pub(crate) fn reclaim(&self, index: u32, may: impl Fn(Holder) -> bool) -> Option<Claim<'_>> {
+    /// Takes back mbuf `index` whatever its generation, if the session has it for new packets: for chains that
+    /// programs made, and for reclaim.
+    pub(crate) fn reclaim(&self, index: u32, session: u32) -> Option<Chain<'_>> {
         let slot = self.slots.get(index as usize)?;
         let word = slot.word();
-        if !may(word.holder()) {
+        if word.holder() != Holder::Allocated(session) {
             return None;
         }
-        self.seize(index, slot, word)
+        self.take_buffer(index, slot, word)
     }
 
-    /// Takes back the packet in mbuf `index` if a tap's program has it since before the detour of this number.
-    pub(crate) fn reclaim_before(&self, index: u32, tap: u32, number: u64) -> Option<Packet<'_>> {
-        let slot = self.slots.get(index as usize)?;
-        let word = slot.word();
-        if word.holder() != Holder::Detoured(tap) || slot.number.load(Relaxed) >= number {
+    /// Whether a tap's program has the packet in mbuf `index` since before the detour of this number.
+    pub(crate) fn is_before(&self, index: u32, tap: u32, number: u64) -> bool {
+        let slot = self.slots.get(index as usize);
+        slot.is_some_and(|slot| {
+            slot.word().holder() == Holder::Detoured(tap) && slot.number.load(Relaxed) < number
+        })
+    }
+
+    /// Takes back the packet of which that is so.
+    pub(crate) fn reclaim_before(
+        &self,
+        index: u32,
+        tap: u32,
+        number: u64,
+        taker: &mut Taker,
+    ) -> Option<Packet<'_>> {
+        if !self.is_before(index, tap, number) {
             return None;
         }
-        match self.seize(index, slot, word)? {
-            Claim::Packet(packet) => Some(packet),
-            Claim::Buffer(_) => None,
-        }
+        let slot = self.slots.get(index as usize)?;
+        self.take_packet(index, slot, slot.word(), taker)
     }
 
     /// Counts mbufs that were taken back from who did not give them.
@@ -398,45 +417,58 @@ impl Region {
         self.reclaimed.add(u64::from(n));
     }
 
-    fn seize(&self, index: u32, slot: &Slot, word: Word) -> Option<Claim<'_>> {
+    fn take_packet(
+        &self,
+        index: u32,
+        slot: &Slot,
+        word: Word,
+        taker: &mut Taker,
+    ) -> Option<Packet<'_>> {
+        let Holder::Detoured(tap) = word.holder() else {
+            return None;
+        };
+        // Who gets the packet has the mbuf.
+        let skb = slot.skb.take(word.generation(), taker)?;
         let mine = Word::new(Holder::Kernel, word.generation());
-        match word.holder() {
-            Holder::Detoured(tap) => {
-                // Who gets the packet has the mbuf.
-                let packet = slot.skb.take(word.generation())?;
-                slot.word.store(mine.0, Relaxed);
-                let chain = Chain {
-                    region: self,
-                    head: index,
-                    count: slot.count.load(Relaxed),
-                };
-                Some(Claim::Packet(Packet {
-                    tap,
-                    skb: packet,
-                    truesize: slot.truesize.load(Relaxed),
-                    number: slot.number.load(Relaxed),
-                    flow: slot.flow.load(Relaxed),
-                    chain,
-                }))
-            }
-            _ => {
-                slot.word.cmpxchg(word.0, mine.0, Full).ok()?;
-                self.link(index, NO_MBUF);
-                Some(Claim::Buffer(Chain {
-                    region: self,
-                    head: index,
-                    count: 1,
-                }))
-            }
-        }
+        slot.word.store(mine.0, Relaxed);
+        let chain = Chain {
+            region: self,
+            head: index,
+            count: slot.count.load(Relaxed),
+        };
+        Some(Packet {
+            tap,
+            skb,
+            truesize: slot.truesize.load(Relaxed),
+            number: slot.number.load(Relaxed),
+            flow: slot.flow.load(Relaxed),
+            chain,
+        })
+    }
+
+    fn take_buffer(&self, index: u32, slot: &Slot, word: Word) -> Option<Chain<'_>> {
+        let mine = Word::new(Holder::Kernel, word.generation());
+        slot.word.cmpxchg(word.0, mine.0, Full).ok()?;
+        self.link(index, NO_MBUF);
+        Some(Chain {
+            region: self,
+            head: index,
+            count: 1,
+        })
     }
 
     /// Looks through `count` mbufs from `first` on: packets of `may` whose senders have closed their
-    /// sockets no longer keep those, and their namespaces, alive. The caller lets nobody claim them.
-    pub(crate) fn leave_closed(&self, first: u32, count: u32, may: impl Fn(Holder) -> bool) {
+    /// sockets no longer keep those, and their namespaces, alive.
+    pub(crate) fn leave_closed(
+        &self,
+        first: u32,
+        count: u32,
+        may: impl Fn(Holder) -> bool,
+        taker: &mut Taker,
+    ) {
         let slots = self.slots.iter().skip(first as usize).take(count as usize);
         for slot in slots.filter(|slot| may(slot.word().holder())) {
-            slot.skb.leave_closed();
+            slot.skb.leave_closed(taker);
         }
     }
 
@@ -620,12 +652,12 @@ impl<'a> Chain<'a> {
     }
 
     /// Hands a detoured packet to a tap; the name that its ring shall carry.
-    pub(crate) fn detour(self, tap: u32, skb: Skb, truesize: u32, number: u64, flow: u32) -> Entry {
-        self.detour_rest(tap);
+    pub(crate) fn detour(self, to: Detour, skb: Skb, truesize: u32) -> Entry {
+        self.detour_rest(to.tap);
         let mut generation = 0u16;
         if let Some(slot) = self.region.slots.get(self.head as usize) {
             slot.count.store(self.count, Relaxed);
-            generation = slot.detour(tap, skb, truesize, number, flow);
+            generation = slot.detour(to, skb, truesize);
         }
         let index = self.head;
         core::mem::forget(self);
@@ -691,19 +723,11 @@ impl Single<'_> {
     /// Hands a detoured packet, `len` bytes of which were put into the mbuf, to a tap; the name that its ring
     /// shall carry.
     #[inline(always)]
-    pub(crate) fn detour(
-        self,
-        tap: u32,
-        skb: Skb,
-        len: u32,
-        truesize: u32,
-        number: u64,
-        flow: u32,
-    ) -> Entry {
+    pub(crate) fn detour(self, to: Detour, skb: Skb, len: u32, truesize: u32) -> Entry {
         let (slot, index) = (self.slot, self.index);
         slot.len.store(len, Relaxed);
         slot.count.store(1, Relaxed);
-        let generation = slot.detour(tap, skb, truesize, number, flow);
+        let generation = slot.detour(to, skb, truesize);
         core::mem::forget(self);
         Entry {
             index,
@@ -795,13 +819,18 @@ impl<'a> Freed<'a> {
     /// Takes back a packet of a tap's that a ring's entry names, and its mbufs. Nothing: it is not so, or
     /// not so simple, and [`Region::claim`] knows more.
     #[inline(always)]
-    pub(crate) fn take_back(&mut self, entry: Entry, tap: u32) -> Option<Unchanged> {
+    pub(crate) fn take_back(
+        &mut self,
+        entry: Entry,
+        tap: u32,
+        taker: &mut Taker,
+    ) -> Option<Unchanged> {
         let slot = self.region.slots.get(entry.index as usize)?;
         if slot.word() != Word::new(Holder::Detoured(tap), entry.generation) {
             return None;
         }
         // Who gets the packet has the mbuf.
-        let skb = slot.skb.take(entry.generation)?;
+        let skb = slot.skb.take(entry.generation, taker)?;
         let (truesize, flow) = (slot.truesize.load(Relaxed), slot.flow.load(Relaxed));
         let count = slot.count.load(Relaxed);
         if count == 1 {

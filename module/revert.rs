@@ -8,9 +8,7 @@
 
 use kernel::prelude::*;
 
-use crate::account::Holder;
 use crate::region::Chain;
-use crate::region::Claim;
 use crate::region::Freed;
 use crate::region::Region;
 use crate::region::Single;
@@ -207,8 +205,7 @@ fn make_of<'a, const N: usize>(
         // The chain is followed to its end all the same, so that all of it is given back.
         if next != NO_MBUF {
             // The claim takes it out of the program's hands, so a loop ends here too.
-            let claim = region.reclaim(next, |h| h == Holder::Allocated(session));
-            let Some(Claim::Buffer(more)) = claim else {
+            let Some(more) = region.reclaim(next, session) else {
                 flaw = Some(Flaw::Shape);
                 break;
             };

@@ -12,6 +12,7 @@ use crate::sys::atomic::Atomic;
 use crate::sys::atomic::Relaxed;
 use kernel::alloc::KVec;
 use kernel::prelude::*;
+use kernel::sync::Arc;
 
 use crate::account::Holder;
 use crate::outbox::Outbox;
@@ -20,6 +21,7 @@ use crate::rings::RingPages;
 use crate::stats::bump;
 use crate::supply::Supply;
 use crate::sys::rcu::Grace;
+use crate::sys::skb::Taker;
 use crate::sys::word::SharedWord;
 use crate::tapend::TapEnd;
 use crate::uapi::ring::PrivateConsumer;
@@ -70,6 +72,8 @@ pub(crate) struct State {
     alpha: Duration,
     pulse: Pulse,
     quiet: Quiet,
+    /// Takes the packets of the session's taps out of the account.
+    pub(crate) taker: Taker,
     /// For the rounds of the server, whose stack it would be much on.
     pub(crate) outbox: Option<KBox<Outbox>>,
 }
@@ -137,6 +141,7 @@ impl State {
             alpha,
             pulse: Pulse::new(),
             quiet: Quiet::Reached,
+            taker: Taker::new(),
             outbox: Some(KBox::new(Outbox::new(), GFP_KERNEL)?),
         })
     }
@@ -227,14 +232,20 @@ impl State {
     /// Packets that are held for long let go of sockets that have been closed.
     fn tend(&mut self) {
         let Some(supply) = &self.supply else { return };
-        let detoured = |holder| match holder {
-            Holder::Detoured(tap) => self.place_of(tap).is_some(),
-            _ => false,
-        };
-        let region = &supply.region;
-        region.leave_closed(self.tended, TENDED, detoured);
+        let region = Arc::clone(&supply.region);
+        let mut taker = core::mem::replace(&mut self.taker, Taker::nobody());
+        region.leave_closed(self.tended, TENDED, |h| self.has_detoured(h), &mut taker);
+        self.taker = taker;
         let next = self.tended.wrapping_add(TENDED);
         self.tended = if next < region.peak() { next } else { 0 };
+    }
+
+    /// Whether a holder is one of its taps.
+    fn has_detoured(&self, holder: Holder) -> bool {
+        match holder {
+            Holder::Detoured(tap) => self.place_of(tap).is_some(),
+            _ => false,
+        }
     }
 
     /// Whether a tap's program has held a packet for longer than it may; which ones says their watch. The

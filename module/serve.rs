@@ -36,6 +36,7 @@ use kernel::sync::SpinLock;
 
 use crate::haul;
 use crate::haul::Haul;
+use crate::haul::Lender;
 use crate::haul::TakenBack;
 use crate::outbox::Outbox;
 use crate::outbox::ROUND;
@@ -51,6 +52,7 @@ use crate::sys::netdev::synchronize;
 use crate::sys::server::HasServer;
 use crate::sys::server::OnPoll;
 use crate::sys::server::Server;
+use crate::sys::skb::Taker;
 use crate::sys::sleepers::Sleepers;
 use crate::sys::sleepers::Woken;
 use crate::sys::sleepers::POLLHUP;
@@ -111,6 +113,12 @@ pub(crate) struct Serving {
 impl HasServer for Serving {
     fn server(&self) -> &Server<Self> {
         &self.server
+    }
+}
+
+impl Lender for Serving {
+    fn lend<R>(&self, work: impl FnOnce(&mut Taker) -> R) -> R {
+        self.with(|state| work(&mut state.taker))
     }
 }
 
@@ -287,7 +295,7 @@ impl Serving {
         let mut closed = false;
         for _ in 0..SWEEPS {
             let fate = haul::fate(tap, true);
-            let haul = Haul::of(tap);
+            let haul = Haul::of(tap, self);
             back.add(&haul, fate);
             let (packets, truesize) = (haul.packets, haul.truesize);
             account(&|end| {

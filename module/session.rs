@@ -336,8 +336,9 @@ impl Session {
             .intake(&device, group, common, filter, &rtnl)?;
         let drops = Drops::new(Arc::clone(&self.registry.events));
         let flows = intake.flows();
+        let taker = self.serving.with(|state| state.taker.number());
         let tap = Tap::new(
-            label, options, policies, flows, region, detour, revert, drops,
+            label, options, policies, flows, region, detour, revert, drops, taker,
         );
         let tap = Arc::pin_init(tap, GFP_KERNEL)?;
         let inlet = Inlet {

@@ -15,6 +15,7 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::sync::SpinLock;
 
+use crate::account::Detour;
 use crate::drops::Drops;
 use crate::events::Events;
 use crate::flows::Flows;
@@ -124,6 +125,8 @@ pub(crate) struct Tap {
     pub(crate) policies: Policies,
     /// What the headers of its packets have in common.
     pub(crate) origin: Origin,
+    /// The number of its session's taker.
+    taker: u64,
     /// Of the fan-out, if it goes by flows.
     flows: Option<Arc<Flows>>,
     pub(crate) region: Arc<Region>,
@@ -164,6 +167,7 @@ impl Tap {
         detour: RingPages,
         revert: RingPages,
         drops: Drops,
+        taker: u64,
     ) -> impl PinInit<Self> {
         pin_init!(Self {
             label,
@@ -175,6 +179,7 @@ impl Tap {
                 way_of(options.mode),
                 !options.unstamped,
             ),
+            taker,
             flows,
             region,
             detour,
@@ -346,6 +351,17 @@ impl Tap {
         self.begun_packets.store(counts.detoured, Relaxed);
         counts.bytes = counts.bytes.wrapping_sub(u64::from(extent.wire_len));
         self.begin(0u64.wrapping_sub(u64::from(extent.truesize)));
+    }
+
+    /// With whom a packet is that has this place in the order of detours.
+    #[inline(always)]
+    pub(crate) fn detour_to(&self, number: u64, flow: u32) -> Detour {
+        Detour {
+            tap: self.label.id,
+            flow,
+            number,
+            taker: self.taker,
+        }
     }
 
     /// Packets have ended: their bytes are free for others. Called under the session's lock only.

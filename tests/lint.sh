@@ -25,10 +25,10 @@ LEVELS='
 	filter:
 	policies:  filter
 	group:     events region
-	tap:       policies stats events drops rings flows region
+	tap:       account policies stats events drops rings flows region
 	watch:     tap
 	tapend:    account stats drops tap watch
-	revert:    account stats region tap
+	revert:    stats region tap
 	supply:    account region rings
 	outbox:    flows revert
 	haul:      policies stats events flows region tap revert
@@ -37,7 +37,7 @@ LEVELS='
 	serve:     account stats tap tapend outbox haul round
 	detour:    stats region tap serve
 	intake:    policies stats drops filter flows tap revert serve detour
-	reclaim:   account stats region tap tapend haul serve detour intake
+	reclaim:   stats region tap tapend haul serve detour intake
 	registry:  policies stats events filter region group haul tap serve intake reclaim
 	tapfile:   serve reclaim registry
 	session:   policies stats lock events drops filter region group rings tap tapend supply serve detour intake reclaim registry tapfile

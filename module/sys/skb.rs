@@ -11,7 +11,6 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 
 use super::atomic::Atomic;
-use super::atomic::Full;
 use super::atomic::Relaxed;
 use kernel::bindings;
 use kernel::prelude::*;
@@ -439,9 +438,40 @@ impl Drop for Skb {
     }
 }
 
-/// A place in a table that holds a packet or none: the packet's address, taken atomically. In the bits
-/// that an address has to spare, since packets are aligned to words, is which use of the place it is.
-pub(crate) struct SkbSlot(Atomic<usize>);
+/// The right to take packets out of the places that are its. There is one with its number, so whoever has
+/// borrowed it is the only one who takes, and needs no locked instruction to be.
+pub(crate) struct Taker(u64);
+
+/// The number of the next one. A counter of 64 bits does not come round.
+static TAKERS: Atomic<u64> = Atomic::new(1);
+
+impl Taker {
+    /// One whose number nobody else has or had.
+    pub(crate) fn new() -> Self {
+        Self(TAKERS.fetch_add(1, Relaxed))
+    }
+
+    /// One that may take nothing, for the place of one that is lent.
+    pub(crate) const fn nobody() -> Self {
+        Self(0)
+    }
+
+    /// By which places say that they are its.
+    pub(crate) fn number(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A place in a table that holds a packet or none: the packet's address. In the bits that an address has to
+/// spare, since packets are aligned to words, is which use of the place it is. Beside it stands whose it is to
+/// take.
+///
+/// What is put is there once, and is taken by a [`Taker`] of the right number, of which there is one: two
+/// do not get the same packet, whatever else is done wrong.
+pub(crate) struct SkbSlot {
+    token: Atomic<usize>,
+    taker: Atomic<u64>,
+}
 
 /// The spare bits.
 const USE: usize = core::mem::align_of::<u64>() - 1;
@@ -449,46 +479,49 @@ const USE: usize = core::mem::align_of::<u64>() - 1;
 impl SkbSlot {
     /// An empty place.
     pub(crate) const fn new() -> Self {
-        Self(Atomic::new(0))
+        Self {
+            token: Atomic::new(0),
+            taker: Atomic::new(0),
+        }
     }
 
-    /// Puts a packet. The place is empty and the caller's alone: what was in it would never be freed.
-    pub(crate) fn put(&self, skb: Skb, generation: u16) {
+    /// Puts a packet, for the taker of this number. The place is empty and the caller's alone: what was in it
+    /// would never be freed.
+    #[inline(always)]
+    pub(crate) fn put(&self, skb: Skb, generation: u16, taker: u64) {
+        self.taker.store(taker, Relaxed);
         let token = skb.into_token() | (usize::from(generation) & USE);
-        self.0.store(token, Relaxed);
+        self.token.store(token, Relaxed);
     }
 
-    /// If the packet's sender has closed its socket, the packet no longer counts there. Nobody else may
-    /// take or put meanwhile.
-    pub(crate) fn leave_closed(&self) {
-        let token = self.0.load(Relaxed);
-        if let Some(mut skb) = self.take_token(token) {
+    /// If the packet's sender has closed its socket, the packet no longer counts there.
+    pub(crate) fn leave_closed(&self, taker: &mut Taker) {
+        let generation = (self.token.load(Relaxed) & USE) as u16;
+        if let Some(mut skb) = self.take(generation, taker) {
             skb.leave_closed();
-            self.put(skb, (token & USE) as u16);
+            self.put(skb, generation, taker.number());
         }
     }
 
-    /// Takes the packet of this use of the place, as far as one can tell. Of two who try, one gets it.
-    pub(crate) fn take(&self, generation: u16) -> Option<Skb> {
-        let token = self.0.load(Relaxed);
-        if token & USE != usize::from(generation) & USE {
+    /// Takes the packet of this use of the place, as far as one can tell, if it is the taker's.
+    #[inline(always)]
+    pub(crate) fn take(&self, generation: u16, taker: &mut Taker) -> Option<Skb> {
+        let token = self.token.load(Relaxed);
+        let is_it = token & USE == usize::from(generation) & USE;
+        if token == 0 || !is_it || self.taker.load(Relaxed) != taker.number() {
             return None;
         }
-        self.take_token(token)
-    }
-
-    fn take_token(&self, token: usize) -> Option<Skb> {
-        if token == 0 {
-            return None;
-        }
-        self.0.cmpxchg(token, 0, Full).ok()?;
-        // SAFETY: The place holds tokens only, and this one has just been taken out of it by us.
+        self.token.store(0, Relaxed);
+        // SAFETY: The place holds tokens only. Nobody else takes this one: that would need a taker of the same
+        // number, of which there is one, and this call has borrowed it.
         unsafe { Skb::from_token(token & !USE) }
     }
 }
 
 impl Drop for SkbSlot {
     fn drop(&mut self) {
-        drop(self.take_token(self.0.load(Relaxed)));
+        let token = self.token.load(Relaxed);
+        // SAFETY: As in `take`; nobody else refers to the place any more.
+        drop(unsafe { Skb::from_token(token & !USE) });
     }
 }
