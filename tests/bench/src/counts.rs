@@ -47,6 +47,13 @@ const COPYING: &[(&str, &str)] = &[
     ("rep_movs_alternative", "rcx"),
 ];
 
+/// Functions of the module that copy a packet's bytes themselves: as many as the line says, or its snap length.
+const COPYING_INLINE: &[&str] = &[
+    "nettap_skb_capture [nettap]",
+    "nettap_skb_fill [nettap]",
+    "nettap_skb_store [nettap]",
+];
+
 /// The guest's functions.
 struct Symbols {
     /// By address; the name has the module's behind it.
@@ -139,7 +146,7 @@ fn parse(text: &str) -> Result<HashMap<u64, Measurement>> {
 }
 
 impl Measurement {
-    fn counts(&self, symbols: &Symbols, packets: u64) -> Counts {
+    fn counts(&self, symbols: &Symbols, packets: u64, bytes: usize) -> Counts {
         let each = |n: u64| n as f64 / packets as f64;
         let sum = |of: fn(&Block) -> u64| each(self.blocks.iter().map(of).sum());
         let calls = |names: &[&str]| {
@@ -153,6 +160,7 @@ impl Measurement {
                 .filter(|block| places.contains(&block.address));
             each(entries.map(|block| block.times).sum())
         };
+        let inline = calls(COPYING_INLINE);
         Counts {
             instructions: sum(|block| block.instructions),
             user: sum(|block| {
@@ -166,8 +174,8 @@ impl Measurement {
             wakeups: calls(WAKEUP),
             allocations: calls(ALLOCATION),
             locked: sum(|block| block.locked),
-            copies: each(self.copies),
-            copied_bytes: each(self.copied_bytes),
+            copies: each(self.copies) + inline,
+            copied_bytes: each(self.copied_bytes) + inline * bytes as f64,
         }
     }
 
@@ -202,7 +210,14 @@ impl Files {
             let measurement = measurements
                 .get(&record.mark)
                 .with_context(|| record.line.clone())?;
-            record.counts = Some(measurement.counts(&symbols, record.packets));
+            let spec = lines::all()
+                .into_iter()
+                .map(|line| (line.name(), line.spec));
+            let snaplen = spec
+                .filter(|(name, spec)| *name == record.line && spec.snaplen > 0)
+                .map(|(_, spec)| spec.snaplen as usize);
+            let bytes = snaplen.fold(record.size, usize::min);
+            record.counts = Some(measurement.counts(&symbols, record.packets, bytes));
         }
         write_json(&self.json, &report)
     }
