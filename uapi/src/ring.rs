@@ -303,6 +303,7 @@ impl<'a, W: Word> Consumer<'a, W> {
     /// Takes up to `out.len()` entries, oldest first; returns how many. Zero: nothing is there yet.
     ///
     /// Safe to call from several threads and processes at once.
+    #[inline]
     pub fn claim(&self, out: &mut [Entry]) -> usize {
         loop {
             let begin = self.position.load();
@@ -415,6 +416,7 @@ impl<'a, W: Word> Producer<'a, W> {
     /// Books up to `wanted` cells, at least one; nothing when the ring is full.
     ///
     /// Safe to call from several threads at once.
+    #[inline]
     pub fn book(&self, wanted: u32) -> Option<Booking> {
         loop {
             let first = self.position.load();
@@ -443,6 +445,7 @@ impl<'a, W: Word> Producer<'a, W> {
     }
 
     /// Puts the entries into the ring in order; returns how many found room.
+    #[inline]
     pub fn push(&self, entries: &[Entry]) -> usize {
         let wanted = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         if wanted == 0 {

@@ -25,7 +25,7 @@ use nettap_uapi::mbuf::{
     Header, Window, HEADER_SIZE, HEADER_WORDS, MBUFS_MAX, MBUF_SIZE_MAX, NO_MBUF,
 };
 use nettap_uapi::ring::{Cell, Cells, Consumer, Entry, Producer, Word, Words};
-use nettap_uapi::tap::CHAIN_MAX;
+use nettap_uapi::tap::{CHAIN_MAX, RING_MAX};
 use nix::errno::Errno;
 use nix::sys::mman::{madvise, MmapAdvise};
 
@@ -158,6 +158,8 @@ pub(crate) struct Ring {
     ro: Pages,
     rw: Pages,
     count: usize,
+    /// `count` is two to the power of it.
+    log2: u32,
     filler: Filler,
 }
 
@@ -179,7 +181,11 @@ impl Ring {
             Filler::Program => (words, cells),
         };
         let (ro_len, rw_len) = (told.ro_len as usize, told.rw_len as usize);
-        if !told.cells.is_power_of_two() || ro_len < ro_need || rw_len < rw_need {
+        if !told.cells.is_power_of_two()
+            || told.cells > RING_MAX
+            || ro_len < ro_need
+            || rw_len < rw_need
+        {
             return Err(Error::Kernel("a ring that is shorter than its cells"));
         }
         // INVARIANT: the lengths were compared just above, and `Pages::map` maps no less.
@@ -187,6 +193,7 @@ impl Ring {
             ro: Pages::map(kernel, guard, told.ro_offset, ro_len, false)?,
             rw: Pages::map(kernel, guard, told.rw_offset, rw_len, true)?,
             count,
+            log2: told.cells.trailing_zeros(),
             filler,
         })
     }
@@ -197,7 +204,8 @@ impl Ring {
         unsafe { &*pages.base().cast::<Words<Shared>>() }
     }
 
-    fn cells(&self) -> Option<Cells<'_, Shared>> {
+    #[inline]
+    fn cells(&self) -> Cells<'_, Shared> {
         let pages = match self.filler {
             Filler::Kernel => &self.ro,
             Filler::Program => &self.rw,
@@ -207,27 +215,27 @@ impl Ring {
         // SAFETY: by the type's invariant `count` cells follow; they consist of atomics, any bits of
         // which are valid, and live as long as the mapping that `self` owns.
         let cells = unsafe { std::slice::from_raw_parts(first.cast::<Cell<Shared>>(), self.count) };
-        Cells::new(cells)
+        Cells::of(cells, self.log2)
     }
 
     /// The end of a ring that the kernel fills. `None` after `fork`.
+    #[inline]
     fn consumer(&self) -> Option<Consumer<'_, Shared>> {
         if self.filler != Filler::Kernel || !self.rw.guard.is_owner() {
             return None;
         }
-        Some(Consumer::new(
-            self.cells()?,
-            &Self::words(&self.rw).position,
-        ))
+        let position = &Self::words(&self.rw).position;
+        Some(Consumer::new(self.cells(), position))
     }
 
     /// The end of a ring that the program fills. `None` after `fork`.
+    #[inline]
     fn producer(&self) -> Option<Producer<'_, Shared>> {
         if self.filler != Filler::Program || !self.rw.guard.is_owner() {
             return None;
         }
         Some(Producer::new(
-            self.cells()?,
+            self.cells(),
             &Self::words(&self.rw).position,
             &Self::words(&self.ro).position,
         ))
