@@ -504,6 +504,7 @@ impl Region {
         stats.mbuf_size = self.mbuf_size;
         stats.mbufs = self.mbufs();
         stats.reclaimed = self.reclaimed.get();
+        stats.huge = self.pages.len_in_blocks() as u64;
         stats.free = self.mbufs();
         for index in self.indices() {
             let Some(slot) = self.slots.get(index as usize) else {

@@ -240,6 +240,11 @@ impl SharedPages {
         self.len
     }
 
+    /// How many bytes of it lie in blocks.
+    pub(crate) fn len_in_blocks(&self) -> usize {
+        self.pages.in_blocks.wrapping_mul(PAGE_SIZE)
+    }
+
     /// Maps all of it into a program. A read-only mapping stays one: `mprotect` cannot lift it. The
     /// charge for the pages lasts as long as the mapping, or a part of it. What lies in blocks can be written.
     pub(crate) fn map_into(&self, vma: &Vma<'_>, writable: bool, charge: &Arc<Pinned>) -> Result {
