@@ -108,6 +108,7 @@ impl Inner {
 pub(crate) struct Groups {
     mbuf_size: u32,
     mbufs: u32,
+    huge: bool,
     events: Arc<Events>,
     #[pin]
     making: Mutex<()>,
@@ -116,12 +117,18 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    /// None yet; the default one will have a region of this size.
-    pub(crate) fn new(mbuf_size: u32, mbufs: u32, events: Arc<Events>) -> Result<Arc<Self>> {
+    /// None yet; the default one will have a region of this size. All take huge pages if they shall.
+    pub(crate) fn new(
+        mbuf_size: u32,
+        mbufs: u32,
+        huge: bool,
+        events: Arc<Events>,
+    ) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 mbuf_size,
                 mbufs,
+                huge,
                 events,
                 making <- new_mutex!((), "nettap_making"),
                 inner <- new_mutex!(
@@ -204,7 +211,7 @@ impl Groups {
             None => DEFAULT,
             Some(_) => self.inner.lock().new_id(),
         };
-        let region = Region::new(id, mbuf_size, mbufs)?;
+        let region = Region::new(id, mbuf_size, mbufs, self.huge)?;
         let group = Group {
             name,
             access,

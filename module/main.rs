@@ -89,6 +89,10 @@ module! {
             default: 1000,
             description: "Longest time between two rounds of serving while packets are out, in microseconds up to 1000000 (1000)",
         },
+        huge_pages: u32 {
+            default: 1,
+            description: "Whether regions lie in huge pages as far as there are any: 0 or 1 (1)",
+        },
     },
 }
 
@@ -104,6 +108,7 @@ impl kernel::Module for NetTap {
             parameter(module_parameters::mbufs.value()),
             parameter(module_parameters::alpha_min_us.value()),
             parameter(module_parameters::alpha_max_us.value()),
+            parameter(module_parameters::huge_pages.value()),
         )
         .inspect_err(|_| {
             pr_err!("parameters out of range: see modinfo nettap for what each may be\n");

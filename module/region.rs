@@ -116,15 +116,19 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// The region of a group, all of it free. `EINVAL`: sizes out of range.
-    pub(crate) fn new(group: u32, mbuf_size: u32, mbufs: u32) -> Result<Arc<Self>> {
+    /// The region of a group, all of it free, in huge pages if it shall. `EINVAL`: sizes out of range.
+    pub(crate) fn new(group: u32, mbuf_size: u32, mbufs: u32, huge: bool) -> Result<Arc<Self>> {
         if !sizes_are_possible(mbuf_size, mbufs) {
             return Err(EINVAL);
         }
         let bytes = (mbuf_size as usize)
             .checked_mul(mbufs as usize)
             .ok_or(EINVAL)?;
-        let pages = SharedPages::new(bytes)?;
+        let pages = if huge {
+            SharedPages::in_blocks(bytes)?
+        } else {
+            SharedPages::new(bytes)?
+        };
         let mut slots = KVVec::with_capacity(mbufs as usize, GFP_KERNEL_ACCOUNT)?;
         for index in 0..mbufs {
             let slot = Slot::new();
@@ -532,6 +536,7 @@ impl Region {
         stats.mbuf_size = self.mbuf_size;
         stats.mbufs = self.mbufs();
         stats.reclaimed = self.reclaimed.get();
+        stats.huge = self.pages.len_in_blocks() as u64;
         stats.free = self.mbufs();
         for index in self.indices() {
             let Some(slot) = self.slots.get(index as usize) else {

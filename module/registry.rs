@@ -55,14 +55,21 @@ pub(crate) struct Limits {
     pub(crate) mbufs: u32,
     pub(crate) alpha_min_us: u32,
     pub(crate) alpha_max_us: u32,
+    pub(crate) huge: bool,
 }
 
 impl Limits {
     /// `EINVAL`: out of range.
-    pub(crate) fn new(mbuf_size: u32, mbufs: u32, min_us: u32, max_us: u32) -> Result<Self> {
+    pub(crate) fn new(
+        mbuf_size: u32,
+        mbufs: u32,
+        min_us: u32,
+        max_us: u32,
+        huge: u32,
+    ) -> Result<Self> {
         let alpha =
             (1..=ALPHA_LIMIT_US).contains(&min_us) && (min_us..=ALPHA_LIMIT_US).contains(&max_us);
-        if !region::sizes_are_possible(mbuf_size, mbufs) || !alpha {
+        if !region::sizes_are_possible(mbuf_size, mbufs) || !alpha || huge > 1 {
             return Err(EINVAL);
         }
         Ok(Self {
@@ -70,6 +77,7 @@ impl Limits {
             mbufs,
             alpha_min_us: min_us,
             alpha_max_us: max_us,
+            huge: huge != 0,
         })
     }
 
@@ -116,7 +124,12 @@ impl Registry {
     pub(crate) fn new(limits: Limits) -> Result<Arc<Self>> {
         let ended = KVec::with_capacity(ENDED_KEPT, GFP_KERNEL)?;
         let events = Events::new()?;
-        let groups = Groups::new(limits.mbuf_size, limits.mbufs, Arc::clone(&events))?;
+        let groups = Groups::new(
+            limits.mbuf_size,
+            limits.mbufs,
+            limits.huge,
+            Arc::clone(&events),
+        )?;
         Arc::pin_init(
             pin_init!(Self {
                 limits,

@@ -54,12 +54,21 @@ wait_for() {
 # shellcheck disable=SC2054  # the commas are QEMU's
 boot() {
 	local options=(-nodefaults -no-user-config -display none -no-reboot -m "$GUEST_MEM" -smp "$GUEST_SMP"
-		-object "memory-backend-memfd,id=mem,size=${GUEST_MEM}M,share=on" -machine q35,memory-backend=mem
 		-kernel "/usr/lib/modules/$RELEASE/vmlinuz"
 		-serial "file:/out/console.log"
 		-chardev stdio,id=tty,signal=off -device virtio-serial-pci -device virtconsole,chardev=tty
 		-chardev socket,id=root,path=/run/root.sock -device vhost-user-fs-pci,chardev=root,tag=root
 		-chardev socket,id=host,path=/run/host.sock -device vhost-user-fs-pci,chardev=host,tag=host)
+	local node cpus=$((GUEST_SMP / GUEST_NODES)) mem=$((GUEST_MEM / GUEST_NODES))
+	if ((GUEST_NODES == 1)); then
+		options+=(-object "memory-backend-memfd,id=mem,size=${GUEST_MEM}M,share=on" -machine q35,memory-backend=mem)
+	else
+		options+=(-machine q35)
+		for ((node = 0; node < GUEST_NODES; node++)); do
+			options+=(-object "memory-backend-memfd,id=mem$node,size=${mem}M,share=on"
+				-numa "node,nodeid=$node,memdev=mem$node,cpus=$((node * cpus))-$((node * cpus + cpus - 1))")
+		done
+	fi
 	# The last three spare the kernel measurements of timers that are slow, and sometimes wrong, in emulation.
 	local line="root=root rootfstype=virtiofs ro init=/init devtmpfs.mount=1 console=ttyS0 panic=-1 oops=panic \
 lpj=10000000 tsc=reliable no_timer_check"

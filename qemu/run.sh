@@ -6,6 +6,7 @@
 #
 #	--kernel REL     a series, version or release as kernel.sh takes it; default: $KERNEL, else the newest
 #	--smp N          CPUs (2)                        --mem M        megabytes (1024)
+#	--nodes N        NUMA nodes that share CPUs and memory equally (1)
 #	--timeout S      seconds until the guest is killed (600)
 #	--out DIR        stands at /out in the guest, writable, and takes console.log; default: gone when the command succeeds
 #	--append TEXT    more of the kernel's command line
@@ -48,13 +49,14 @@ accelerator() {
 # An out folder that nobody asked for is kept only when there is something to read in it.
 main() {
 	local kernel=${KERNEL:-} out='' temporary='' kernel_dir rootfs status=0
-	export GUEST_SMP=2 GUEST_MEM=1024 GUEST_TIMEOUT=${TIMEOUT:-600} GUEST_APPEND='' GUEST_NET='' GUEST_ICOUNT='' \
+	export GUEST_SMP=2 GUEST_MEM=1024 GUEST_NODES=1 GUEST_TIMEOUT=${TIMEOUT:-600} GUEST_APPEND='' GUEST_NET='' GUEST_ICOUNT='' \
 		GUEST_PLUGIN='' GUEST_CONSOLE='' GUEST_INTERACTIVE='' GUEST_ACCEL GUEST_SIZE
 	while (($#)); do
 		case $1 in
 		--kernel) kernel=$2 && shift ;;
 		--smp) GUEST_SMP=$2 && shift ;;
 		--mem) GUEST_MEM=$2 && shift ;;
+		--nodes) GUEST_NODES=$2 && shift ;;
 		--timeout) GUEST_TIMEOUT=$2 && shift ;;
 		--out) out=$2 && shift ;;
 		--append) GUEST_APPEND+=" $2" && shift ;;

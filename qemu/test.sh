@@ -89,6 +89,7 @@ main() {
 	layer host "$enter" cargo test --workspace
 	layer abi "$enter" tests/abi/run.sh
 	guests "${kernels[0]}"
+	layer nodes "$run" --kernel "${kernels[0]}" --nodes 2 -- tests/run.sh 017 018
 	for kernel in "${kernels[@]:1}"; do
 		layer "loads-$kernel" "$run" --kernel "$kernel" -- bash -c "$LOADS"
 	done

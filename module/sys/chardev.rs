@@ -96,6 +96,7 @@ impl<T: FileOps> FileKind<T> {
         // Structures have one layout for 32-bit and 64-bit programs.
         operations.compat_ioctl = Some(ioctl::<T>);
         operations.mmap = Some(mmap::<T>);
+        operations.get_unmapped_area = Some(unmapped_area);
         operations.poll = Some(poll::<T>);
         operations.read = Some(read::<T>);
         Self {
@@ -409,6 +410,20 @@ unsafe extern "C" fn mmap<T: FileOps>(
         return EINVAL.to_errno();
     };
     from_result(|| this.mmap(&Vma(vma, PhantomData)).map(|()| 0))
+}
+
+/// # Safety
+///
+/// The kernel calls it with a file that it holds, for an mmap that is to come.
+unsafe extern "C" fn unmapped_area(
+    file: *mut bindings::file,
+    address: c_ulong,
+    length: c_ulong,
+    offset: c_ulong,
+    flags: c_ulong,
+) -> c_ulong {
+    // SAFETY: The kernel's own function, with what the kernel has given.
+    unsafe { ffi::nettap_unmapped_area(file.cast(), address, length, offset, flags) }
 }
 
 /// # Safety

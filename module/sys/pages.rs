@@ -4,6 +4,15 @@
 //!
 //! The pages belong to the kernel for life: a program's mapping holds references of its own, so they
 //! outlive [`SharedPages`] as long as somebody has them mapped, and are never freed under anybody.
+//!
+//! Much memory comes in *blocks*, as long as there are any: pages in one piece that one entry of the
+//! processor's tables maps (2 MiB on x86-64), so that its cache of them suffices for more. Programs have
+//! blocks mapped when they touch them, because the kernel unmaps a block when a mapping is split or moved,
+//! and expects to be asked again for what is left of it. That needs no lock of ours: a mapping holds what
+//! it may be asked for. No function that modules have maps blocks at an address of one's choice in the
+//! kernel. So the kernel's own address is that of its map of all memory, which is of huge pages, if the
+//! blocks happen to follow each other, and else one behind which the pages are mapped one by one.
+//!
 //! Programs write them at any moment. Therefore nothing here ever lends a `&[u8]` of them: words are
 //! atomics, everything else is copied in or out.
 
@@ -15,6 +24,7 @@ use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::alloc::KVVec;
 use kernel::bindings;
 use kernel::error::to_result;
+use kernel::ffi::c_uint;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -23,6 +33,7 @@ use super::atomic::Atomic;
 use super::atomic::Relaxed;
 use super::chardev::Vma;
 use super::ffi;
+use super::task::breathe;
 use super::task::Pinned;
 use super::word::SharedWord;
 use crate::uapi::lock::LockWords;
@@ -41,27 +52,113 @@ pub(crate) fn pinned_bytes(bytes: usize) -> u64 {
     pages_of(bytes).wrapping_mul(PAGE_SIZE) as u64
 }
 
-/// A page of its own.
+/// A page of its own, or a block by its first page.
 ///
 /// # Invariants
 ///
-/// The pointer is a valid page, and this is our reference to it.
-struct OwnedPage(NonNull<bindings::page>);
+/// The pointer is a valid page, and this is our reference to it, or to the block that it begins.
+#[repr(transparent)]
+struct Owned(NonNull<bindings::page>);
 
-impl OwnedPage {
+impl Owned {
     /// A zeroed page, charged to the caller's memory cgroup.
-    fn new() -> Result<Self> {
+    fn page() -> Result<Self> {
         // SAFETY: Takes no argument; may sleep, as the callers of `SharedPages::new` may.
         let page = unsafe { ffi::nettap_page_new() };
         // INVARIANT: just allocated.
         Ok(Self(NonNull::new(page.cast()).ok_or(ENOMEM)?))
     }
+
+    /// A zeroed block, charged likewise, if one can be had.
+    fn block() -> Option<Self> {
+        // SAFETY: As above.
+        let block = unsafe { ffi::nettap_block_new() };
+        // INVARIANT: just allocated.
+        NonNull::new(block.cast()).map(Self)
+    }
 }
 
-impl Drop for OwnedPage {
+impl Drop for Owned {
     fn drop(&mut self) {
         // SAFETY: Our reference, by the type invariant; programs that have mapped it hold their own.
         unsafe { ffi::nettap_page_put(self.0.as_ptr().cast()) };
+    }
+}
+
+/// Pages without an address.
+///
+/// # Invariants
+///
+/// `each` are valid pages, one at least, kept alive by `blocks` and `others`. The first `in_blocks` of them are
+/// those of `blocks`, in order; and if `linear` is not null, that is where these lie in the kernel's map of all memory.
+struct Pages {
+    each: KVVec<*mut bindings::page>,
+    in_blocks: usize,
+    linear: *mut u8,
+    _blocks: KVVec<Owned>,
+    _others: KVVec<Owned>,
+}
+
+// SAFETY: References to pages, which may be given back on any thread.
+unsafe impl Send for Pages {}
+// SAFETY: With a shared reference to it the pages can only be named.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    /// Zeroed ones, of `blocks` as many as there are.
+    fn new(count: usize, blocks: bool) -> Result<Arc<Self>> {
+        // SAFETY: Takes no argument.
+        let block_pages = unsafe { ffi::nettap_block_pages() } as usize;
+        let most = match count.checked_div(block_pages) {
+            Some(most) if blocks => most,
+            _ => 0,
+        };
+        let mut blocks = KVVec::with_capacity(most, GFP_KERNEL_ACCOUNT)?;
+        while blocks.len() < most {
+            let Some(block) = Owned::block() else {
+                break;
+            };
+            blocks.push_within_capacity(block)?;
+            breathe();
+        }
+        let number = blocks.len() as u32;
+        // SAFETY: So many `Owned`, which are pointers to blocks in all but name (`repr(transparent)`); they may
+        // come in any order.
+        let linear = unsafe { ffi::nettap_blocks_linear(blocks.as_mut_ptr().cast(), number) };
+
+        let mut each = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
+        for block in blocks.iter() {
+            for place in 0..block_pages {
+                each.push_within_capacity(block.0.as_ptr().wrapping_add(place))?;
+            }
+            breathe();
+        }
+        let in_blocks = each.len();
+        let mut others = KVVec::with_capacity(count.wrapping_sub(in_blocks), GFP_KERNEL_ACCOUNT)?;
+        while each.len() < count {
+            let page = Owned::page()?;
+            each.push_within_capacity(page.0.as_ptr())?;
+            others.push_within_capacity(page)?;
+            breathe();
+        }
+        // INVARIANT: as pushed; the pages of a block lie behind its first.
+        let pages = Self {
+            each,
+            in_blocks,
+            linear: linear.cast(),
+            _blocks: blocks,
+            _others: others,
+        };
+        Ok(Arc::new(pages, GFP_KERNEL)?)
+    }
+
+    /// The page at a place in the mapped file, or if `in_block` only one of a block. Those that come in blocks
+    /// are mapped at the file's beginning.
+    fn at(&self, place: u64, in_block: bool) -> *mut bindings::page {
+        let place = place as usize;
+        let page = self.each.get(place).copied();
+        page.filter(|_| !in_block || place < self.in_blocks)
+            .unwrap_or(core::ptr::null_mut())
     }
 }
 
@@ -69,13 +166,14 @@ impl Drop for OwnedPage {
 ///
 /// # Invariants
 ///
-/// `address` is the start of a kernel mapping of all pages, one at least, in order, that lives as long
-/// as `self`. Behind [`Words`] at their start there is room for `cells` cells.
+/// `address` is the start of all `len` bytes of `pages`, in order, in kernel memory; it is a mapping of their own if
+/// `mapped`. It lives as long as `self`. Behind [`Words`] at their start there is room for `cells` cells.
 pub(crate) struct SharedPages {
     address: NonNull<u8>,
+    len: usize,
     cells: usize,
-    raw: KVVec<*mut bindings::page>,
-    _pages: KVVec<OwnedPage>,
+    mapped: bool,
+    pages: Arc<Pages>,
 }
 
 // SAFETY: The mapping is process independent kernel memory, accessed through atomics and copies.
@@ -84,32 +182,41 @@ unsafe impl Send for SharedPages {}
 unsafe impl Sync for SharedPages {}
 
 impl SharedPages {
-    /// At least `bytes` of zeroed memory, charged to the caller's memory cgroup. `ENOMEM`: the machine or
-    /// the cgroup has not so much, and nobody is killed to make it.
+    /// At least `bytes` of zeroed memory, charged to the caller's memory cgroup, from where its memory policy
+    /// says. `ENOMEM`: the machine or the cgroup has not so much, and nobody is killed to make it.
     pub(crate) fn new(bytes: usize) -> Result<Self> {
+        Self::of(bytes, false)
+    }
+
+    /// The same in blocks, as far as there are any. They can be mapped at offset 0 of a file only.
+    pub(crate) fn in_blocks(bytes: usize) -> Result<Self> {
+        Self::of(bytes, true)
+    }
+
+    fn of(bytes: usize, blocks: bool) -> Result<Self> {
         let count = pages_of(bytes);
         // SAFETY: Takes no argument.
         if count as u64 > unsafe { ffi::nettap_pages_available() } {
             return Err(ENOMEM);
         }
-        let mut pages = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
-        let mut raw = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
-        for _ in 0..count {
-            let page = OwnedPage::new()?;
-            raw.push_within_capacity(page.0.as_ptr())?;
-            pages.push_within_capacity(page)?;
-            super::task::breathe();
-        }
         let number = u32::try_from(count).map_err(|_| EINVAL)?;
-        // SAFETY: `raw` holds `number` valid page pointers, kept alive by `pages`.
-        let address = unsafe { ffi::nettap_vmap(raw.as_mut_ptr(), number) };
-        let address = NonNull::new(address.cast::<u8>()).ok_or(ENOMEM)?;
-        // INVARIANT: just mapped; unmapped only by the drop.
+        let pages = Pages::new(count, blocks)?;
+        let mapped = pages.linear.is_null() || pages.in_blocks < count;
+        let address = if mapped {
+            let each = pages.each.as_ptr().cast_mut();
+            // SAFETY: `each` holds `number` valid page pointers, which are only read; `pages` keeps the pages alive.
+            unsafe { ffi::nettap_vmap(each, number) }.cast()
+        } else {
+            pages.linear
+        };
+        let address = NonNull::new(address).ok_or(ENOMEM)?;
+        // INVARIANT: just mapped, or mapped for ever; unmapped only by the drop.
         Ok(Self {
             address,
+            len: count.wrapping_mul(PAGE_SIZE),
             cells: 0,
-            raw,
-            _pages: pages,
+            mapped,
+            pages,
         })
     }
 
@@ -128,26 +235,48 @@ impl SharedPages {
     }
 
     /// Size in bytes, whole pages.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.raw.len().wrapping_mul(PAGE_SIZE)
+        self.len
+    }
+
+    /// How many bytes of it lie in blocks.
+    pub(crate) fn len_in_blocks(&self) -> usize {
+        self.pages.in_blocks.wrapping_mul(PAGE_SIZE)
     }
 
     /// Maps all of it into a program. A read-only mapping stays one: `mprotect` cannot lift it. The
-    /// charge for the pages lasts as long as the mapping, or a part of it.
+    /// charge for the pages lasts as long as the mapping, or a part of it. What lies in blocks can be written.
     pub(crate) fn map_into(&self, vma: &Vma<'_>, writable: bool, charge: &Arc<Pinned>) -> Result {
-        let count = self.raw.len() as u64;
-        // SAFETY: `vma` is the area of the mmap call in progress; the pages are valid, and the
-        // mapping takes references of its own on them.
-        to_result(unsafe {
-            ffi::nettap_vma_map(vma.as_ptr(), self.raw.as_ptr().cast_mut(), count, writable)
-        })?;
+        let mapping = Arc::new(
+            Mapping {
+                pages: Arc::clone(&self.pages),
+                _charge: Arc::clone(charge),
+            },
+            GFP_KERNEL,
+        )?;
+        let operations = if self.pages.in_blocks == 0 {
+            let (each, count) = (self.pages.each.as_ptr(), self.pages.each.len() as u64);
+            // SAFETY: `vma` is the area of the mmap call in progress; the pages are valid, and the
+            // mapping takes references of its own on them.
+            to_result(unsafe {
+                ffi::nettap_vma_map(vma.as_ptr(), each.cast_mut(), count, writable)
+            })?;
+            &MAPPED
+        } else {
+            if vma.offset() != 0 || !writable {
+                return Err(EINVAL);
+            }
+            // SAFETY: As above; what is mapped is decided when it is touched.
+            unsafe { ffi::nettap_vma_map_later(vma.as_ptr()) };
+            &TOUCHED
+        };
         let area = vma.as_ptr().cast::<bindings::vm_area_struct>();
-        let charge = Arc::into_raw(Arc::clone(charge));
         // Only now, because an mmap that fails never closes its area (`mmap_file()`).
         // SAFETY: As above; the area is this call's alone until it returns.
-        unsafe { (*area).vm_private_data = charge.cast_mut().cast() };
+        unsafe { (*area).vm_private_data = Arc::into_raw(mapping).cast_mut().cast() };
         // SAFETY: As above. The operations live as long as the module, which the area's file holds.
-        unsafe { (*area).vm_ops = &CHARGED.0 };
+        unsafe { (*area).vm_ops = &operations.0 };
         Ok(())
     }
 
@@ -240,7 +369,7 @@ impl SharedPages {
         core::iter::from_fn(move || {
             let begin = at & PAGE_SIZE.wrapping_sub(1);
             let part = left.min(PAGE_SIZE.wrapping_sub(begin));
-            let page = *self.raw.get(at / PAGE_SIZE)?;
+            let page = *self.pages.each.get(at / PAGE_SIZE)?;
             at = at.wrapping_add(part);
             left = left.wrapping_sub(part);
             (part > 0).then_some((page, begin as u32, part as u32))
@@ -254,6 +383,12 @@ impl SharedPages {
     }
 }
 
+/// What an area of shared pages holds. Fields go in order: the charge is given back when the memory is.
+struct Mapping {
+    pages: Arc<Pages>,
+    _charge: Arc<Pinned>,
+}
+
 /// Operations of areas, at one address for as long as the module is loaded.
 #[repr(transparent)]
 struct AreaOps(bindings::vm_operations_struct);
@@ -261,40 +396,91 @@ struct AreaOps(bindings::vm_operations_struct);
 // SAFETY: The operations are constant.
 unsafe impl Sync for AreaOps {}
 
-/// What areas of shared pages do: they hold the charge for them. There is no fault handler, since all
-/// pages are there from the beginning.
-static CHARGED: AreaOps = {
-    // SAFETY: All bytes zero are valid operations: no function.
-    let mut operations: bindings::vm_operations_struct = unsafe { core::mem::zeroed() };
-    operations.open = Some(area_copied);
-    operations.close = Some(area_closed);
-    AreaOps(operations)
-};
+impl AreaOps {
+    /// Those of areas whose `vm_private_data` is the pointer of an `Arc<Mapping>`.
+    const fn new(touched: bool) -> Self {
+        // SAFETY: All bytes zero are valid operations: no function.
+        let mut operations: bindings::vm_operations_struct = unsafe { core::mem::zeroed() };
+        operations.open = Some(area_copied);
+        operations.close = Some(area_closed);
+        if touched {
+            operations.fault = Some(page_touched);
+            operations.huge_fault = Some(block_touched);
+        }
+        Self(operations)
+    }
+}
+
+/// All pages are there from the beginning.
+static MAPPED: AreaOps = AreaOps::new(false);
+/// Pages and blocks are mapped when they are touched.
+static TOUCHED: AreaOps = AreaOps::new(true);
 
 /// # Safety
 ///
-/// The kernel calls it with a copy of an area that has [`CHARGED`]: a split or moved one.
+/// The kernel calls it with a copy of an area that has our operations: a split or moved one.
 unsafe extern "C" fn area_copied(vma: *mut bindings::vm_area_struct) {
     // SAFETY: The kernel holds the area during the call.
-    let charge = unsafe { (*vma).vm_private_data };
+    let mapping = unsafe { (*vma).vm_private_data };
     // SAFETY: `map_into` put an Arc's pointer there, and the area that was copied still holds it.
-    let charge = ManuallyDrop::new(unsafe { Arc::from_raw(charge.cast::<Pinned>()) });
-    core::mem::forget(Arc::clone(&charge));
+    let mapping = ManuallyDrop::new(unsafe { Arc::from_raw(mapping.cast::<Mapping>()) });
+    core::mem::forget(Arc::clone(&mapping));
 }
 
 /// # Safety
 ///
-/// The kernel calls it once, at the end of an area that has [`CHARGED`].
+/// The kernel calls it once, at the end of an area that has our operations.
 unsafe extern "C" fn area_closed(vma: *mut bindings::vm_area_struct) {
     // SAFETY: The kernel holds the area during the call.
-    let charge = unsafe { (*vma).vm_private_data };
+    let mapping = unsafe { (*vma).vm_private_data };
     // SAFETY: `map_into` or `area_copied` gave this area a reference of its own.
-    drop(unsafe { Arc::from_raw(charge.cast::<Pinned>()) });
+    drop(unsafe { Arc::from_raw(mapping.cast::<Mapping>()) });
+}
+
+/// The page that a program has touched, or if `in_block` only one of a block; null if there is none.
+///
+/// # Safety
+///
+/// `fault` is one in an area that has [`TOUCHED`], during the call of an operation.
+unsafe fn touched(fault: *const bindings::vm_fault, in_block: bool) -> *mut bindings::page {
+    // SAFETY: The caller's promise.
+    let mapping = unsafe { ffi::nettap_fault_private(fault) };
+    // SAFETY: `map_into` put an Arc's pointer there, which the area holds, and the kernel the area.
+    let mapping = unsafe { &*mapping.cast::<Mapping>() };
+    // SAFETY: The caller's promise.
+    let place = unsafe { ffi::nettap_fault_offset(fault) };
+    mapping.pages.at(place, in_block)
+}
+
+/// # Safety
+///
+/// The kernel calls it with a fault in an area that has [`TOUCHED`].
+unsafe extern "C" fn page_touched(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+    // SAFETY: The caller's promise.
+    let page = unsafe { touched(fault, false) };
+    // SAFETY: As above. The page is null or valid, and the fault gets a reference of its own.
+    unsafe { ffi::nettap_fault_page(fault, page) }
+}
+
+/// # Safety
+///
+/// The kernel calls it with a fault in an area that has [`TOUCHED`].
+unsafe extern "C" fn block_touched(
+    fault: *mut bindings::vm_fault,
+    order: c_uint,
+) -> bindings::vm_fault_t {
+    // SAFETY: The caller's promise.
+    let page = unsafe { touched(fault, true) };
+    // SAFETY: As above. The page is null, or one of a block at its place in the file, by the invariant of
+    // `Pages`, and the mapping takes a reference of its own.
+    unsafe { ffi::nettap_fault_block(fault, order, page) }
 }
 
 impl Drop for SharedPages {
     fn drop(&mut self) {
-        // SAFETY: `address` came from vmap and is unmapped once, here; nobody borrows from `self`.
-        unsafe { ffi::nettap_vunmap(self.address.as_ptr().cast()) };
+        if self.mapped {
+            // SAFETY: `address` came from vmap and is unmapped once, here; nobody borrows from `self`.
+            unsafe { ffi::nettap_vunmap(self.address.as_ptr().cast()) };
+        }
     }
 }

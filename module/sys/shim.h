@@ -15,6 +15,7 @@ struct net_device;
 struct net;
 struct file;
 struct vm_area_struct;
+struct vm_fault;
 struct page;
 struct poll_table_struct;
 struct file_operations;
@@ -214,7 +215,10 @@ void nettap_pin_release(struct nettap_pin *pin);
 
 u64 nettap_pages_available(void);
 struct page *nettap_page_new(void);
+u32 nettap_block_pages(void);
+struct page *nettap_block_new(void);
 void nettap_page_put(struct page *page);
+void *nettap_blocks_linear(struct page **blocks, u32 count);
 void *nettap_vmap(struct page **pages, unsigned int count);
 void nettap_vunmap(void *address);
 u64 nettap_vma_offset(const struct vm_area_struct *vma);
@@ -222,6 +226,13 @@ u64 nettap_vma_length(const struct vm_area_struct *vma);
 bool nettap_vma_is_shared(const struct vm_area_struct *vma);
 bool nettap_vma_is_writable(const struct vm_area_struct *vma);
 int nettap_vma_map(struct vm_area_struct *vma, struct page **pages, u64 count, bool writable);
+void nettap_vma_map_later(struct vm_area_struct *vma);
+unsigned long nettap_unmapped_area(struct file *file, unsigned long address, unsigned long length,
+				   unsigned long offset, unsigned long flags);
+void *nettap_fault_private(const struct vm_fault *fault);
+u64 nettap_fault_offset(const struct vm_fault *fault);
+u32 nettap_fault_page(struct vm_fault *fault, struct page *page);
+u32 nettap_fault_block(struct vm_fault *fault, u32 order, struct page *page);
 
 struct file *nettap_anon_file(const char *name, const struct file_operations *fops, void *private);
 void *nettap_file_private(struct file *file, const struct file_operations *fops);

@@ -10,6 +10,7 @@
 #include <linux/sched.h>
 #include <linux/sched/user.h>
 #include <linux/skbuff.h>
+#include <linux/sort.h>
 #include <linux/vmalloc.h>
 
 #include "shim.h"
@@ -40,12 +41,66 @@ u64 nettap_pages_available(void)
 /* A region is many pages: where they are not to be had it fails, as ring_buffer.c's buffers do. */
 struct page *nettap_page_new(void)
 {
-	return alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
+	struct page *page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
+
+	/* As what a program has written: NUMA balancing knows then that it cannot move it, and does not ask. */
+	if (page)
+		SetPageDirty(page);
+	return page;
 }
 
+/* How many pages one entry of the processor's second lowest table maps. */
+u32 nettap_block_pages(void)
+{
+	return PMD_SIZE / PAGE_SIZE;
+}
+
+/* So many in one piece; one try at making room for it, since small pages do as well. */
+struct page *nettap_block_new(void)
+{
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	struct folio *folio = folio_alloc(GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NORETRY | __GFP_NOWARN,
+					  HPAGE_PMD_ORDER);
+
+	if (!folio)
+		return NULL;
+	folio_set_dirty(folio);
+	return folio_page(folio, 0);
+#else
+	return NULL;
+#endif
+}
+
+/* A page, or a block by its first. */
 void nettap_page_put(struct page *page)
 {
 	put_page(page);
+}
+
+static int by_frame(const void *a, const void *b)
+{
+	unsigned long one = page_to_pfn(*(struct page *const *)a);
+	unsigned long other = page_to_pfn(*(struct page *const *)b);
+
+	return cmp_int(one, other);
+}
+
+/*
+ * The address of blocks in the kernel's own map of all memory, if they fill one piece of it; then they are put in the order
+ * in which they lie there.
+ */
+void *nettap_blocks_linear(struct page **blocks, u32 count)
+{
+	unsigned long first = ULONG_MAX, last = 0;
+
+	for (u32 i = 0; i < count; i++) {
+		first = min(first, page_to_pfn(blocks[i]));
+		last = max(last, page_to_pfn(blocks[i]));
+	}
+	if (!count || last - first != (count - 1UL) * nettap_block_pages())
+		return NULL;
+	sort(blocks, count, sizeof(*blocks), by_frame, NULL);
+	return page_address(blocks[0]);
 }
 
 void *nettap_vmap(struct page **pages, unsigned int count)
@@ -83,6 +138,57 @@ int nettap_vma_map(struct vm_area_struct *vma, struct page **pages, u64 count, b
 	vm_flags_mod(vma, VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY,
 		     (writable ? 0 : VM_MAYWRITE) | VM_MAYEXEC);
 	return vm_map_pages_zero(vma, pages, count);
+}
+
+/*
+ * Pages will come by faults. Blocks are huge pages that are there already: of the machine's policies for making some only
+ * "never" shall keep them from being mapped as such.
+ */
+void nettap_vma_map_later(struct vm_area_struct *vma)
+{
+	vm_flags_mod(vma, VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY | VM_HUGEPAGE, VM_MAYEXEC);
+}
+
+/* Where blocks can be mapped whole. */
+unsigned long nettap_unmapped_area(struct file *file, unsigned long address, unsigned long length,
+				   unsigned long offset, unsigned long flags)
+{
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	return thp_get_unmapped_area(file, address, length, offset, flags);
+#else
+	return mm_get_unmapped_area(file, address, length, offset, flags);
+#endif
+}
+
+void *nettap_fault_private(const struct vm_fault *fault)
+{
+	return fault->vma->vm_private_data;
+}
+
+u64 nettap_fault_offset(const struct vm_fault *fault)
+{
+	return fault->pgoff;
+}
+
+u32 nettap_fault_page(struct vm_fault *fault, struct page *page)
+{
+	if (!page)
+		return (__force u32)VM_FAULT_SIGBUS;
+	get_page(page);
+	fault->page = page;
+	return 0;
+}
+
+/* The block in which the page lies, mapped whole; the mapping gets a reference to it. */
+u32 nettap_fault_block(struct vm_fault *fault, u32 order, struct page *page)
+{
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	if (page && order == HPAGE_PMD_ORDER &&
+	    thp_vma_suitable_order(fault->vma, fault->address, order))
+		return (__force u32)vmf_insert_folio_pmd(fault, page_folio(page),
+							 fault->flags & FAULT_FLAG_WRITE);
+#endif
+	return (__force u32)VM_FAULT_FALLBACK;
 }
 
 struct file *nettap_anon_file(const char *name, const struct file_operations *fops, void *private)

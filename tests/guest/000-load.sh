@@ -14,7 +14,7 @@ part "the device is for root and its group"
 expect mode "$(stat -c '%a %U' /dev/nettap)" = "660 root"
 
 part "it has parameters"
-for parameter in mbuf_size mbufs alpha_min_us alpha_max_us; do
+for parameter in mbuf_size mbufs alpha_min_us alpha_max_us huge_pages; do
 	modinfo -F parm "$NETTAP_MODULE" | grep "^$parameter:" >/dev/null || fail "no parameter $parameter"
 done
 
@@ -27,7 +27,7 @@ expect "size of an mbuf" "$(region mbuf_size)" = 4096
 rmmod nettap
 
 part "parameters that cannot be are refused or brought into range, and never believed"
-for parameters in mbuf_size=0 mbuf_size=100 mbuf_size=65536 mbufs=0 mbufs=4000000000 alpha_min_us=0 "alpha_min_us=900 alpha_max_us=1"; do
+for parameters in mbuf_size=0 mbuf_size=100 mbuf_size=65536 mbufs=0 mbufs=4000000000 alpha_min_us=0 "alpha_min_us=900 alpha_max_us=1" huge_pages=2; do
 	# shellcheck disable=SC2086  # two words
 	if insmod "$NETTAP_MODULE" $parameters 2>"$WORK/insmod.log"; then
 		expect "mbuf_size after $parameters" "$(region mbuf_size)" -ge 512

@@ -1399,6 +1399,10 @@ struct nettap_region_stats {
 	 * Its name, zero terminated.
 	 */
 	uint8_t group[NETTAP_GROUP_MAX];
+	/**
+	 * Bytes of the region that lie in huge pages of the machine (2 MiB on x86-64).
+	 */
+	uint64_t huge;
 };
 
 /**
@@ -1970,7 +1974,7 @@ NETTAP_ASSERT(sizeof(struct nettap_set) == 88);
 NETTAP_ASSERT(sizeof(struct nettap_lock) == 32);
 NETTAP_ASSERT(sizeof(struct nettap_lock_words) == 64);
 NETTAP_ASSERT(sizeof(struct nettap_query) == 24);
-NETTAP_ASSERT(sizeof(struct nettap_region_stats) == 88);
+NETTAP_ASSERT(sizeof(struct nettap_region_stats) == 96);
 NETTAP_ASSERT(sizeof(struct nettap_session_stats) == 120);
 NETTAP_ASSERT(sizeof(struct nettap_refused) == 40);
 NETTAP_ASSERT(sizeof(struct nettap_tap_stats) == 424);

@@ -3,7 +3,8 @@
 //! What a program maps, and who may write it.
 //!
 //! Everything is mapped through the session's file (`/dev/nettap`), shared, with offset and length
-//! exactly as the kernel told them; they are names and not to be computed with.
+//! exactly as the kernel told them; they are names and not to be computed with. Pages of the region may
+//! be mapped when they are touched: with `MAP_POPULATE` all of them are there from the beginning.
 //!
 //! | mapping                    | program | told by                                        |
 //! | -------------------------- | ------- | ---------------------------------------------- |

@@ -40,6 +40,9 @@ pub struct RegionStats {
     pub gid: u32,
     /// Its name, zero terminated.
     pub group: [u8; GROUP_MAX],
+
+    /// Bytes of the region that lie in huge pages of the machine (2 MiB on x86-64).
+    pub huge: u64,
 }
 
 /// One session.

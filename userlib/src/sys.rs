@@ -217,7 +217,8 @@ impl Kernel for Device {
 
     fn pages(&self, offset: u64, len: usize, writable: bool) -> Result<MmapRaw> {
         let mut options = MmapOptions::new();
-        options.offset(offset).len(len);
+        // The region's pages are mapped when they are touched: now, and not when packets come.
+        options.offset(offset).len(len).populate();
         let pages = if writable {
             options.map_raw(&self.file)
         } else {

@@ -92,7 +92,7 @@ fn status_says_what_to_do() {
         text,
         str![[r#"
 module     loaded, ABI 1, serves this tool (ABI 1)
-region     4096 mbufs of 2 KiB: 17 free, 64 for new packets, 32 with taps, 0 in the kernel's hands
+region     4096 mbufs of 2 KiB: 17 free, 64 for new packets, 32 with taps, 0 in the kernel's hands; 8 MiB in huge pages
 sessions   1
 taps       2: 1234 packets detoured, 3 in flight, NOT ALL BALANCES CLOSE
 past them  12 packets sent on, 0 dropped without the program

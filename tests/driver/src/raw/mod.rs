@@ -9,6 +9,7 @@ mod events;
 mod filters;
 mod groups;
 mod hostile;
+mod huge;
 mod lengths;
 mod locked;
 mod locks;
@@ -45,6 +46,10 @@ pub(crate) enum Suite {
     Groups,
     /// A session of one group tries to reach what another's holds.
     Apart(Peer),
+    /// A region in huge pages, and what a program can do to its mapping.
+    Huge(huge::Huge),
+    /// Where the region of a new group lies.
+    Node(huge::Node),
     /// The account of locked memory, with a limit of 10 MiB.
     Locked,
     /// `interface_tap` once; prints `ok` or the name of the errno.
@@ -83,6 +88,8 @@ impl Suite {
             Self::TryMap(attempt) => attempt.run(),
             Self::Groups => groups::run(),
             Self::Apart(peer) => groups::apart(&peer),
+            Self::Huge(huge) => huge.run(),
+            Self::Node(node) => node.run(),
             Self::Locked => locked::run(),
             Self::TryTap(attempt) => attempt.run(),
             Self::Orders(peer) => ending::orders(&peer),

@@ -66,7 +66,7 @@ fn structures() {
     structure!("untap", Untap, id reserved);
     structure!("query", Query, kind record_size from_id count records);
     structure!("region_stats", RegionStats, mbuf_size mbufs free allocated detoured kernel sessions
-        taps reclaimed id access uid gid group);
+        taps reclaimed id access uid gid group huge);
     structure!("session_stats", SessionStats, id pid comm mapped taps allocated prealloc deallocated
         refused rounds calls wakeups group locks);
     structure!("refused", Refused, index holder generation flags scribbled);

@@ -28,6 +28,7 @@ pub fn show(context: &mut Context<'_, '_>) -> Result<(), Failure> {
 /// The region of a named group, for programs.
 fn named(region: &RegionStats, info: &Info) -> Record {
     group::record(region, info)
+        .json_only("huge_bytes", huge(region))
         .json_only("reclaimed", region.reclaimed)
         .json_only("held", held(region))
 }
@@ -93,6 +94,7 @@ pub fn record(region: &RegionStats, info: &Info) -> Record {
         .both("mbufs", "mbufs", mbufs)
         .both("mbuf_size", "size of each", Value::Bytes(u64::from(size)))
         .both("bytes", "together", Value::Bytes(bytes))
+        .both("huge_bytes", "in huge pages", huge(region))
         .both("sessions", "sessions", region.sessions)
         .both("taps", "taps", region.taps)
         .both(
@@ -102,6 +104,13 @@ pub fn record(region: &RegionStats, info: &Info) -> Record {
         )
         .both("held", "mbufs", held(region))
         .both("limits", "limits", limits)
+}
+
+/// How much of it lies in huge pages, once it is made.
+fn huge(region: &RegionStats) -> Value {
+    (region.mbufs != 0)
+        .then_some(Value::Bytes(region.huge))
+        .into()
 }
 
 fn micros(time: Duration) -> u64 {

@@ -83,13 +83,14 @@ fn region_said(region: &RegionStats, info: &Info) -> String {
         );
     }
     format!(
-        "{} mbufs of {}: {} free, {} for new packets, {} with taps, {} in the kernel's hands",
+        "{} mbufs of {}: {} free, {} for new packets, {} with taps, {} in the kernel's hands; {} in huge pages",
         region.mbufs,
         Value::Bytes(u64::from(region.mbuf_size)),
         region.free,
         region.allocated,
         region.detoured,
-        region.kernel
+        region.kernel,
+        Value::Bytes(region.huge)
     )
 }
 

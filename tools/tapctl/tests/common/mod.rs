@@ -119,6 +119,7 @@ impl Default for Fake {
                 sessions: 1,
                 taps: 2,
                 reclaimed: 11,
+                huge: 8 << 20,
                 ..RegionStats::default()
             },
             groups: vec![RegionStats {
