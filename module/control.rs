@@ -27,6 +27,7 @@ use crate::uapi;
 use crate::uapi::event::EVENT_QUEUE;
 use crate::uapi::ioctl;
 use crate::uapi::ioctl::request;
+use crate::uapi::ioctl::SERVE_BUSY;
 use crate::uapi::lock::LOCKS_MAX;
 use crate::uapi::tap::Access;
 use crate::uapi::tap::Fanout;
@@ -55,6 +56,7 @@ const QUERY: u32 = request(ioctl::QUERY, 0);
 const SET: u32 = request(ioctl::SET, 0);
 const MONITOR: u32 = request(ioctl::MONITOR, 0);
 const LOCK: u32 = request(ioctl::LOCK, 0);
+const SERVE: u32 = request(ioctl::SERVE, 0);
 
 /// Does what a program asks of its session.
 pub(crate) fn on_session(session: &Arc<Session>, request: &Request) -> Result {
@@ -70,6 +72,7 @@ pub(crate) fn on_session(session: &Arc<Session>, request: &Request) -> Result {
         SET => set(session, request),
         MONITOR => monitor(session, request),
         LOCK => lock(session, request),
+        SERVE => serve(session, request),
         _ => Err(ENOTTY),
     }
 }
@@ -336,6 +339,20 @@ fn lock(session: &Session, request: &Request) -> Result {
         ioctl::LOCK_WAKE => session.locks()?.wake(id, number),
         _ => Err(EINVAL),
     }
+}
+
+fn serve(session: &Session, request: &Request) -> Result {
+    let mut ask: ioctl::Serve = request.read()?;
+    if ask.flags & !SERVE_BUSY != 0 || ask.reserved != [0; 3] {
+        return Err(EINVAL);
+    }
+    let busy = ask.flags & SERVE_BUSY != 0;
+    // It takes a processor from everybody, whatever group or limit the caller is in.
+    if busy && !may_administer() {
+        return Err(EPERM);
+    }
+    ask.thread = session.set_busy(busy)?;
+    request.write(&ask)
 }
 
 fn query(session: &Session, request: &Request) -> Result {

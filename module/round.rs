@@ -22,6 +22,9 @@ use crate::stats::bump;
 use crate::supply::Supply;
 use crate::sys::rcu::Grace;
 use crate::sys::skb::Taker;
+use crate::sys::task::now;
+use crate::sys::task::ticks;
+use crate::sys::task::Process;
 use crate::sys::word::SharedWord;
 use crate::tapend::TapEnd;
 use crate::uapi::ring::PrivateConsumer;
@@ -39,6 +42,8 @@ const FLOW: u64 = 4;
 const FLOWING: u32 = 8;
 /// A look after held packets comes every so many rounds, a second at the longest α that is the default.
 const TEND_EVERY: u64 = 1024;
+/// Microseconds between two such looks of a server that never rests, at least.
+const TEND_BUSY_US: u64 = 1_000_000;
 /// Mbufs that one such look is for.
 const TENDED: u32 = 4096;
 
@@ -63,8 +68,10 @@ pub(crate) struct State {
     rounds: u64,
     /// The place of the tap whose ring is drained first.
     first: usize,
-    /// Where the next look after held packets begins.
+    /// Where the next look after held packets begins, and before which tick a server that never rests does
+    /// not take it.
     tended: u32,
+    tend_at: u64,
     /// Packets that the session's taps had detoured at the last round.
     detoured: u64,
     asleep: bool,
@@ -74,6 +81,8 @@ pub(crate) struct State {
     quiet: Quiet,
     /// Takes the packets of the session's taps out of the account.
     pub(crate) taker: Taker,
+    /// The thread of the kernel's that serves without rest, if one does.
+    thread: Option<Process>,
     /// For the rounds of the server, whose stack it would be much on.
     pub(crate) outbox: Option<KBox<Outbox>>,
 }
@@ -135,6 +144,7 @@ impl State {
             rounds: 0,
             first: 0,
             tended: 0,
+            tend_at: 0,
             detoured: 0,
             asleep: true,
             fruitless: PATIENCE,
@@ -142,6 +152,7 @@ impl State {
             pulse: Pulse::new(),
             quiet: Quiet::Reached,
             taker: Taker::new(),
+            thread: None,
             outbox: Some(KBox::new(Outbox::new(), GFP_KERNEL)?),
         })
     }
@@ -172,6 +183,8 @@ impl State {
         stats.deallocated = self.deallocated;
         stats.refused = self.refused;
         stats.rounds = self.rounds;
+        stats.busy = u32::from(self.is_busy());
+        stats.thread = self.thread();
         if let Some(supply) = &self.supply {
             stats.mapped = 1;
             stats.group = supply.region.group();
@@ -184,7 +197,7 @@ impl State {
     /// One round, the half under the lock: at most `budget` entries.
     pub(crate) fn round(&mut self, id: u32, pid: u32, budget: usize, outbox: &mut Outbox) -> usize {
         bump(&mut self.rounds, 1);
-        if self.rounds % TEND_EVERY == 0 {
+        if self.rounds % TEND_EVERY == 0 && (!self.is_busy() || now() >= self.tend_at) {
             self.tend();
         }
         let mut work = 0usize;
@@ -236,6 +249,7 @@ impl State {
         let mut taker = core::mem::replace(&mut self.taker, Taker::nobody());
         region.leave_closed(self.tended, TENDED, |h| self.has_detoured(h), &mut taker);
         self.taker = taker;
+        self.tend_at = now().saturating_add(ticks(TEND_BUSY_US));
         let next = self.tended.wrapping_add(TENDED);
         self.tended = if next < region.peak() { next } else { 0 };
     }
@@ -369,6 +383,36 @@ impl State {
             }
         }
         (None, fresh)
+    }
+
+    /// The same for a server that never rests: whether packets are new.
+    pub(crate) fn go_on(&mut self) -> bool {
+        let (detoured, _) = self.out();
+        core::mem::replace(&mut self.detoured, detoured) != detoured
+    }
+
+    /// Whether a thread serves without rest.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.thread.is_some()
+    }
+
+    /// That thread, as the caller's pid namespace numbers it; 0 if there is none, or none that the caller sees.
+    pub(crate) fn thread(&self) -> u32 {
+        self.thread.as_ref().map_or(0, Process::seen)
+    }
+
+    /// From the next round on `thread` serves without rest, or nobody does; who did before. The server looks
+    /// soon by itself in either case, and ends that no sooner than its rounds, when they come, are in vain.
+    pub(crate) fn hand_over(
+        &mut self,
+        thread: Option<Process>,
+        attention: &Attention,
+    ) -> Option<Process> {
+        self.set_asleep(false);
+        attention.turn(true);
+        self.quiet = Quiet::No;
+        self.fruitless = 0;
+        core::mem::replace(&mut self.thread, thread)
     }
 
     pub(crate) fn has_entries(&self) -> bool {

@@ -12,6 +12,10 @@
 //! - when nothing is out and nothing came for a while, the server sleeps. It raises `need_wakeup` in
 //!   the session's rings, and the library rings the doorbell with its next push. Idle costs nothing.
 //!
+//! A program that has a processor to spend asks for a *busy* server: a thread of the kernel's that makes round
+//! after round, so that what is given back goes on at once. It has no timer, never sleeps, and need not be
+//! asked. In all else its rounds are the same, and it is still the NAPI: one at a time, on one CPU.
+//!
 //! One server per session and not per tap (the brief's first idea): whatever a session gives back,
 //! by whichever ring, comes through one place at a time, so that returning needs no lock among rings,
 //! and a further tap costs one look at its ring and no timer.
@@ -136,7 +140,11 @@ impl OnPoll for Serving {
         let work = work.min(budget);
         // One that has just done all there was need not come again to find nothing.
         let more = work >= budget && state.has_entries();
-        let (rest, fresh) = state.rest(work > 0, (self.alpha_min, self.alpha_max), &self.attentive);
+        let (rest, fresh) = if state.is_busy() {
+            (None, state.go_on())
+        } else {
+            state.rest(work > 0, (self.alpha_min, self.alpha_max), &self.attentive)
+        };
         let overdue = state.watch(self.calls.get());
         drop(state);
 
@@ -187,7 +195,7 @@ impl Serving {
     /// The data path of a session that the caller has just opened; its server is not started.
     pub(crate) fn new(id: u32, alpha: (Duration, Duration)) -> Result<Arc<Self>> {
         let state = State::new(alpha.0)?;
-        let server = Server::new()?;
+        let server = Server::new(id)?;
         let sleepers = Sleepers::new()?;
         Arc::pin_init(
             pin_init!(Self {
@@ -272,6 +280,20 @@ impl Serving {
                 self.finish(Ring::Revert(place));
             }
             work()
+        })
+    }
+
+    /// Has a thread of the kernel's serve without rest, or no more. The caller sees to it that nobody else
+    /// does this meanwhile. Sleeps.
+    pub(crate) fn set_busy(&self, busy: bool) -> Result {
+        if self.with(|state| state.is_busy()) == busy {
+            return Ok(());
+        }
+        self.pause(|| {
+            let thread = self.server.set_busy(busy)?;
+            let before = self.with(|state| state.hand_over(thread, &self.attentive));
+            drop(before);
+            Ok(())
         })
     }
 

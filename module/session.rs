@@ -249,10 +249,24 @@ impl Session {
         Ok(())
     }
 
+    /// Has a thread of the kernel's serve the session without rest, or no more; which one, as the caller sees
+    /// it.
+    pub(crate) fn set_busy(&self, busy: bool) -> Result<u32> {
+        // Held, so that the session does not leave its region meanwhile, and one at a time does this.
+        let control = self.control.lock();
+        if control.is_none() {
+            return Err(ENXIO);
+        }
+        self.serving.set_busy(busy)?;
+        Ok(self.serving.with(|state| state.thread()))
+    }
+
     /// `mbuf_unmap`, or the end of the session.
     pub(crate) fn unmap(&self, cause: Cause) -> Result {
         let mut control = self.control.lock();
         let membership = control.take().ok_or(ENXIO)?;
+        // Nothing is left to be looked for without rest. Ending that does not fail.
+        let _ = self.serving.set_busy(false);
         // First of all: somebody may be waiting for one.
         let group = membership.region().group();
         let locks = membership.region().locks().end(self.serving.id);

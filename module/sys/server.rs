@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The server's engine: a NAPI instance of its own and a soft timer.
+//! The server's engine: a NAPI instance of its own, and a soft timer or a thread that never rests.
 //!
 //! NAPI is what makes serving cheap and bounded: it runs in the softirq that the packets come in by,
 //! right behind the driver's poll, on one CPU at a time, with a budget (net/core/dev.c,
-//! `net_rx_action()`). It lives on a dummy interface of ours, so no driver knows.
+//! `net_rx_action()`). It lives on a dummy interface of ours, so no driver knows. On request a thread of the
+//! kernel's has it, which polls without end (`napi_threaded_poll()` there): then nobody need ask for a round.
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::time::Duration;
 
+use kernel::error::to_result;
 use kernel::ffi::c_int;
 use kernel::ffi::c_void;
 use kernel::prelude::*;
 
 use super::ffi;
+use super::task::Process;
 
 /// Somebody who is polled.
 pub(crate) trait OnPoll: Send + Sync {
@@ -61,10 +64,10 @@ unsafe extern "C" fn deferred<T: OnPoll>(owner: *mut c_void) {
 }
 
 impl<T: OnPoll> Server<T> {
-    /// An engine that does not run yet.
-    pub(crate) fn new() -> Result<Self> {
+    /// An engine that does not run yet; its thread, if it gets one, has `name` in its own.
+    pub(crate) fn new(name: u32) -> Result<Self> {
         // SAFETY: The functions live as long as the module.
-        let raw = unsafe { ffi::nettap_server_new(Some(poll::<T>), Some(deferred::<T>)) };
+        let raw = unsafe { ffi::nettap_server_new(name, Some(poll::<T>), Some(deferred::<T>)) };
         Ok(Self {
             raw: NonNull::new(raw).ok_or(ENOMEM)?,
             owner: PhantomData,
@@ -98,6 +101,20 @@ impl<T: OnPoll> Server<T> {
         unsafe { ffi::nettap_server_resume(self.raw.as_ptr()) };
         self.schedule_now();
         result
+    }
+
+    /// From the end of the pause in which this is called a thread of the kernel's polls without end, until
+    /// this is called again; which thread. Sleeps.
+    pub(crate) fn set_busy(&self, busy: bool) -> Result<Option<Process>> {
+        // SAFETY: Valid by the type invariant. Out of a pause it would come into force with the next.
+        to_result(unsafe { ffi::nettap_server_set_busy(self.raw.as_ptr(), busy) })?;
+        if !busy {
+            return Ok(None);
+        }
+        // SAFETY: As above. It has just been made, and stays until the pause is over.
+        let thread = unsafe { ffi::nettap_server_thread(self.raw.as_ptr()) };
+        // SAFETY: A reference was taken for us.
+        Ok(NonNull::new(thread).map(|thread| unsafe { Process::from_raw(thread) }))
     }
 
     /// Asks for a round: at once, or where another CPU is at it, when its timer says so.

@@ -165,15 +165,18 @@ struct nettap_hook *nettap_hook_attach(struct net_device *dev, bool received,
 void nettap_hook_unregister(struct nettap_hook *hook);
 void nettap_hook_free(struct nettap_hook *hook);
 
-/* ---- the server: NAPI and timer ---- */
+/* ---- the server: NAPI, timer, thread ---- */
 
 typedef int (*nettap_poll_fn)(void *owner, int budget);
 typedef void (*nettap_deferred_fn)(void *owner);
-struct nettap_server *nettap_server_new(nettap_poll_fn poll, nettap_deferred_fn deferred);
+struct nettap_server *nettap_server_new(u32 name, nettap_poll_fn poll,
+					nettap_deferred_fn deferred);
 void nettap_server_start(struct nettap_server *server, void *owner);
 void nettap_server_stop(struct nettap_server *server);
 void nettap_server_pause(struct nettap_server *server);
 void nettap_server_resume(struct nettap_server *server);
+int nettap_server_set_busy(struct nettap_server *server, bool busy);
+struct pid *nettap_server_thread(struct nettap_server *server);
 void nettap_server_free(struct nettap_server *server);
 void nettap_server_schedule(struct nettap_server *server, bool urgent);
 bool nettap_server_complete(struct nettap_server *server, int work);

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The C end of the fence, the server's engine: a NAPI, its timer, and what its rounds put off. */
+/* The C end of the fence, the server's engine: a NAPI, its timer or its thread, and what its rounds put off. */
 
 #include <linux/delay.h>
 #include <linux/hrtimer.h>
+#include <linux/interrupt.h>
+#include <linux/jiffies.h>
 #include <linux/netdevice.h>
+#include <linux/pid.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/workqueue.h>
@@ -19,15 +22,49 @@ struct nettap_server {
 	/* The CPU of the last round, whose timer is there; and whether it is being called. */
 	int home;
 	atomic_t calling;
+	/* A thread polls without end; and since when it waits for the CPU that it was on, or 0. */
+	bool busy;
+	unsigned long moving;
 	nettap_poll_fn poll;
 	nettap_deferred_fn deferred;
 	void *owner;
 };
 
+/* Softirqs that carry on what a round has delivered. */
+#define CARRIERS (BIT(NET_RX_SOFTIRQ) | BIT(NET_TX_SOFTIRQ))
+
+static void asked_for_carriers(void *data)
+{
+	*(bool *)data = in_serving_softirq() || (local_softirq_pending() & CARRIERS);
+}
+
+/*
+ * The scheduler moves a thread whenever it likes. What a busy server delivers from its new CPU must not
+ * overtake what lies in the backlog of the one before, so it asks there, and waits for no longer than
+ * softirqs that have too much to do would take for a round among themselves (net_rx_action()).
+ */
+static bool server_moves(struct nettap_server *server)
+{
+	bool carries = false;
+
+	if (!server->busy || server->home == smp_processor_id())
+		return false;
+	if (!server->moving)
+		server->moving = jiffies ?: 1;
+	if (!smp_call_function_single(server->home, asked_for_carriers, &carries, true) &&
+	    carries && time_before(jiffies, server->moving + 2))
+		return true;
+	server->moving = 0;
+	return false;
+}
+
 static int server_poll(struct napi_struct *napi, int budget)
 {
 	struct nettap_server *server = container_of(napi, struct nettap_server, napi);
 
+	/* Who polls without end comes again. */
+	if (server_moves(server))
+		return 0;
 	WRITE_ONCE(server->home, smp_processor_id());
 	return server->poll(server->owner, budget);
 }
@@ -66,7 +103,8 @@ static enum hrtimer_restart server_timer(struct hrtimer *timer)
 	return HRTIMER_NORESTART;
 }
 
-struct nettap_server *nettap_server_new(nettap_poll_fn poll, nettap_deferred_fn deferred)
+struct nettap_server *nettap_server_new(u32 name, nettap_poll_fn poll,
+					nettap_deferred_fn deferred)
 {
 	struct nettap_server *server = kzalloc(sizeof(*server), GFP_KERNEL);
 
@@ -77,6 +115,8 @@ struct nettap_server *nettap_server_new(nettap_poll_fn poll, nettap_deferred_fn 
 		kfree(server);
 		return NULL;
 	}
+	/* Nobody else's: it is never registered. What the thread is called by. */
+	scnprintf(server->dummy->name, sizeof(server->dummy->name), "nettap%u", name);
 	server->poll = poll;
 	server->deferred = deferred;
 	INIT_WORK(&server->work, server_work);
@@ -111,9 +151,41 @@ void nettap_server_pause(struct nettap_server *server)
 	napi_disable(&server->napi);
 }
 
+/*
+ * napi_enable() remembers that there is a thread, and not that it never rests. The thread begins when it is
+ * asked for once. It can be stopped only while the NAPI is enabled: napi_stop_kthread() waits for that.
+ */
 void nettap_server_resume(struct nettap_server *server)
 {
 	napi_enable(&server->napi);
+	if (server->busy) {
+		dev_set_threaded(server->dummy, NETDEV_NAPI_THREADED_BUSY_POLL);
+		local_bh_disable();
+		napi_schedule(&server->napi);
+		local_bh_enable();
+	} else if (server->napi.thread) {
+		dev_set_threaded(server->dummy, NETDEV_NAPI_THREADED_DISABLED);
+	}
+}
+
+/* While it is paused: from the next round on, a thread polls without end or nobody does. */
+int nettap_server_set_busy(struct nettap_server *server, bool busy)
+{
+	if (busy) {
+		int err = dev_set_threaded(server->dummy, NETDEV_NAPI_THREADED_ENABLED);
+
+		if (err)
+			return err;
+		hrtimer_cancel(&server->timer);
+	}
+	WRITE_ONCE(server->busy, busy);
+	return 0;
+}
+
+/* The same: the thread, whose numbers stay known when it has ended. */
+struct pid *nettap_server_thread(struct nettap_server *server)
+{
+	return get_task_pid(server->napi.thread, PIDTYPE_PID);
 }
 
 void nettap_server_free(struct nettap_server *server)
@@ -131,12 +203,14 @@ void nettap_server_free(struct nettap_server *server)
  * each other in the backlogs and transmit queues that each CPU has of its own. So it is also while the
  * timer runs: it has left its queue then and not asked for the round yet. Elsewhere an ordinary request
  * trusts the timer, an urgent one interrupts that CPU. Bottom halves off, or on: then a round here runs
- * before this returns.
+ * before this returns. A busy server need not be asked.
  */
 void nettap_server_schedule(struct nettap_server *server, bool urgent)
 {
 	const int home = READ_ONCE(server->home);
 
+	if (READ_ONCE(server->busy))
+		return;
 	local_bh_disable();
 	if (home == smp_processor_id() || !hrtimer_active(&server->timer))
 		napi_schedule(&server->napi);

@@ -17,7 +17,7 @@ pub(crate) fn current_pid() -> u32 {
     unsafe { ffi::nettap_current_tgid() }
 }
 
-/// A process, which may have ended.
+/// A process, or a thread of the kernel's, which may have ended.
 pub(crate) struct Process(NonNull<ffi::pid>);
 
 // SAFETY: A counted reference to numbers that never change; any thread may give it back.
@@ -32,6 +32,13 @@ impl Process {
         Self(unsafe { NonNull::new_unchecked(ffi::nettap_current_process()) })
     }
 
+    /// # Safety
+    ///
+    /// `raw` is a counted reference, which becomes ours.
+    pub(super) unsafe fn from_raw(raw: NonNull<ffi::pid>) -> Self {
+        Self(raw)
+    }
+
     /// Its number in the caller's pid namespace; 0 if it is in none that the caller sees.
     pub(crate) fn seen(&self) -> u32 {
         // SAFETY: We hold a reference.
@@ -41,7 +48,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // SAFETY: The reference of `current` is given back once, here.
+        // SAFETY: The reference that we hold is given back once, here.
         unsafe { ffi::nettap_process_put(self.0.as_ptr()) }
     }
 }

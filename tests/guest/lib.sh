@@ -16,6 +16,8 @@ readonly PATIENCE=$((30 * ${SLOWNESS:-1}))
 WORK=$(mktemp -d)
 readonly WORK
 mount -t tmpfs tmpfs /run/netns
+# How often `outside` has been asked.
+ASKED=0
 # A pipe from which nothing ever comes: what `pause` waits for.
 exec {NEVER}<> <(:)
 
@@ -66,6 +68,17 @@ refuses() {
 	local what=$1
 	shift
 	! "$@" >"$WORK/refuses.log" 2>&1 || fail "$what succeeded: $*"
+}
+
+# outside COMMAND…: in the initial pid namespace, where the kernel's threads are, and in no other of the test's.
+outside() {
+	local answer=$WORK/outside.$((++ASKED)) status
+	printf '%q ' "$answer" "$@" >&"$OUTSIDE"
+	echo >&"$OUTSIDE"
+	until [[ -s $answer.status ]]; do pause 0.01; done
+	read -r status <"$answer.status"
+	cat "$answer"
+	return "$status"
 }
 
 # same FILE FILE

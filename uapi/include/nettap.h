@@ -51,9 +51,14 @@
 #define NETTAP_FEATURE_LOCKS (1 << 5)
 
 /**
+ * Feature bit: a session can be served without rest, see `ioctl::Serve`.
+ */
+#define NETTAP_FEATURE_BUSY (1 << 6)
+
+/**
  * Feature bits of this version; see `ioctl::Info::features`.
  */
-#define NETTAP_FEATURES (((((NETTAP_FEATURE_FANOUT | NETTAP_FEATURE_GROUPS) | NETTAP_FEATURE_POLICIES) | NETTAP_FEATURE_FILTER) | NETTAP_FEATURE_EVENTS) | NETTAP_FEATURE_LOCKS)
+#define NETTAP_FEATURES ((((((NETTAP_FEATURE_FANOUT | NETTAP_FEATURE_GROUPS) | NETTAP_FEATURE_POLICIES) | NETTAP_FEATURE_FILTER) | NETTAP_FEATURE_EVENTS) | NETTAP_FEATURE_LOCKS) | NETTAP_FEATURE_BUSY)
 
 /**
  * Events that a listener's queue holds.
@@ -295,6 +300,11 @@
 #define NETTAP_NR_LOCK 74
 
 /**
+ * Number of the request with structure `Serve`, on sessions.
+ */
+#define NETTAP_SERVE 75
+
+/**
  * `Set::what`: `on_full`.
  */
 #define NETTAP_SET_ON_FULL 1
@@ -350,6 +360,11 @@
  * `Lock::op`: wakes all who sleep on the lock, after its release.
  */
 #define NETTAP_LOCK_WAKE 4
+
+/**
+ * `Serve::flags`: a thread of the kernel's serves without rest.
+ */
+#define NETTAP_SERVE_BUSY 1
 
 /**
  * `Query::kind`: the regions, a `RegionStats` each; the default group's has id 0.
@@ -1492,6 +1507,14 @@ struct nettap_session_stats {
 	 * Shared locks that it has registered.
 	 */
 	uint32_t locks;
+	/**
+	 * Not 0 while a thread of the kernel's serves it without rest, see `Serve`.
+	 */
+	uint32_t busy;
+	/**
+	 * That thread, as the asking process's pid namespace numbers it; 0 if it is not in there.
+	 */
+	uint32_t thread;
 };
 
 /**

@@ -44,6 +44,8 @@ pub const SET: u8 = 0x48;
 pub const MONITOR: u8 = 0x49;
 /// Number of the request with structure [`Lock`], on sessions.
 pub const LOCK: u8 = 0x4a;
+/// Number of the request with structure [`Serve`], on sessions.
+pub const SERVE: u8 = 0x4b;
 
 /// What module and ABI this is. Never fails for want of state or privilege.
 #[repr(C)]
@@ -355,6 +357,33 @@ pub const LOCK_UNREGISTER: u32 = 2;
 pub const LOCK_WAIT: u32 = 3;
 /// [`Lock::op`]: wakes all who sleep on the lock, after its release.
 pub const LOCK_WAKE: u32 = 4;
+
+/// How the kernel serves the session's rings, from now on and until the session is unmapped. Whatever they say,
+/// packets keep their order.
+///
+/// With [`SERVE_BUSY`] a thread of the kernel's looks at the rings again and again, so that a packet goes on as
+/// soon as it is given back, without a call, a timer or a further packet; [`need_wakeup`] stays zero. That takes
+/// a processor for as long as it lasts, also when there is nothing to do. The thread is called
+/// `napi/nettapSESSION-NUMBER`, with the session's id.
+///
+/// - `EPERM`: [`SERVE_BUSY`], and no `CAP_NET_ADMIN` over the machine.
+/// - `ENXIO`: nothing is mapped.
+/// - `ENOMEM`, `EAGAIN`: no thread can be made. `EINTR`: the caller is being killed.
+///
+/// [`need_wakeup`]: super::ring::Words::need_wakeup
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Serve {
+    /// In: [`SERVE_BUSY`], or zero.
+    pub flags: u32,
+    /// Out: the thread, as the caller's pid namespace numbers it; 0 if there is none, or it is not in there.
+    pub thread: u32,
+    /// In: must be zero.
+    pub reserved: [u64; 3],
+}
+
+/// [`Serve::flags`]: a thread of the kernel's serves without rest.
+pub const SERVE_BUSY: u32 = 1;
 
 /// [`Query::kind`]: the regions, a [`RegionStats`] each; the default group's has id 0.
 pub const QUERY_REGION: u32 = 1;

@@ -78,6 +78,10 @@ pub struct SessionStats {
     pub group: u32,
     /// Shared locks that it has registered.
     pub locks: u32,
+    /// Not 0 while a thread of the kernel's serves it without rest, see [`Serve`](super::ioctl::Serve).
+    pub busy: u32,
+    /// That thread, as the asking process's pid namespace numbers it; 0 if it is not in there.
+    pub thread: u32,
 }
 
 /// Entries of dealloc and revert rings that named nothing the sender may give: each is counted here

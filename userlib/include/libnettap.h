@@ -148,6 +148,13 @@ int nettap_lock_release(struct nettap_shared_lock *lock);
 uint32_t *nettap_lock_data(struct nettap_shared_lock *lock);
 /* The last one of a number: a lock that the session still has is released, as at its end. */
 void nettap_lock_close(struct nettap_shared_lock *lock);
+/*
+ * Has a thread of the kernel's look at the session's queues again and again, or no more: what is put into one
+ * then goes on at once, and nothing is ever to be woken. It takes a processor until it is switched off or the
+ * session ends. Returns the thread's number, for taskset and chrt; 0 when there is none, or it cannot be seen
+ * from the program's pid namespace. -EPERM: needs CAP_NET_ADMIN over the machine.
+ */
+int nettap_busy(int busy);
 /* System calls made for the session since it was opened. */
 unsigned long long nettap_system_calls(void);
 

@@ -293,6 +293,18 @@ pub(crate) unsafe extern "C" fn nettap_doorbell(queue: *const Queue) -> c_int {
     mbuf_push(tap, 0)
 }
 
+/// `nettap_busy`: see the header.
+#[no_mangle]
+pub(crate) extern "C" fn nettap_busy(busy: c_int) -> c_int {
+    let thread = session().and_then(|session| session.set_busy(busy != 0));
+    // Numbers of threads are below 2^22 (linux/threads.h).
+    answer(thread.map(|thread| {
+        thread
+            .and_then(|number| number.try_into().ok())
+            .unwrap_or(0)
+    }))
+}
+
 /// `nettap_system_calls`: see the header.
 #[no_mangle]
 pub(crate) extern "C" fn nettap_system_calls() -> c_ulonglong {

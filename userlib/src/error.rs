@@ -101,6 +101,9 @@ fn advice(request: &str, errno: Errno) -> Option<&'static str> {
             "load the module: insmod nettap.ko"
         }
         ("monitor", Errno::EPERM) => "run as root, or with CAP_NET_ADMIN over the machine",
+        ("serve", Errno::EPERM) => "run as root, or with CAP_NET_ADMIN over the machine",
+        ("serve", Errno::EOPNOTSUPP) => "this module has no busy servers: load a newer nettap.ko",
+        ("serve", Errno::ENOMEM | Errno::EAGAIN) => "the kernel has no thread to spare; go without",
         ("monitor", Errno::ENOSPC) => "too many programs listen already",
         ("monitor", Errno::ENOTTY) => "the module knows no events: load a newer nettap.ko",
         ("open", Errno::EACCES) => "run as root, or give the device to a group of yours (chgrp) and CAP_NET_ADMIN to the program",

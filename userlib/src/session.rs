@@ -17,7 +17,8 @@ use nettap_uapi::ioctl;
 use nettap_uapi::mbuf::HEADER_SIZE;
 use nettap_uapi::ring::Entry;
 use nettap_uapi::tap::{Access, GROUP_MAX};
-use nettap_uapi::ABI_VERSION;
+use nettap_uapi::{ABI_VERSION, FEATURE_BUSY};
+use nix::errno::Errno;
 
 use crate::burst::Burst;
 use crate::error::{Error, Result};
@@ -185,6 +186,7 @@ pub struct Session {
 pub struct SessionBuilder {
     prealloc: u32,
     ring_cells: u32,
+    busy: bool,
     group: Group,
     device: PathBuf,
 }
@@ -235,6 +237,12 @@ impl SessionBuilder {
         self
     }
 
+    /// Whether the session is busy from the beginning: see [`Session::set_busy`].
+    pub fn busy(mut self, busy: bool) -> Self {
+        self.busy = busy;
+        self
+    }
+
     /// Joins the group of this name, or creates it: a region of its own, which only the group's sessions
     /// see. An empty name is the default group.
     pub fn group(mut self, name: impl Into<String>) -> Self {
@@ -271,9 +279,9 @@ impl SessionBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Request`] from `open` (no module, no permission), `info` (library too new) or
+    /// [`Error::Request`] from `open` (no module, no permission), `info` (library too new),
     /// `mbuf_map` (no privilege, no memory, a group that does not let this user in or is another than
-    /// was asked for), [`Error::Invalid`] for a group that cannot be.
+    /// was asked for) or `serve` (as [`Session::set_busy`]), [`Error::Invalid`] for a group that cannot be.
     pub fn open(self) -> Result<Session> {
         let device = Device::open(&self.device)?;
         self.open_on(Box::new(device))
@@ -311,9 +319,13 @@ impl SessionBuilder {
             calls: AtomicU64::new(0),
             kernel,
         };
-        Ok(Session {
+        let session = Session {
             shelf: Arc::new(shelf),
-        })
+        };
+        if self.busy {
+            session.set_busy(true)?;
+        }
+        Ok(session)
     }
 }
 
@@ -342,6 +354,7 @@ impl Session {
         SessionBuilder {
             prealloc: PREALLOC_DEFAULT,
             ring_cells: 0,
+            busy: false,
             group: Group::default(),
             device: PathBuf::from(DEVICE),
         }
@@ -409,6 +422,29 @@ impl Session {
     /// [`Error::Interrupted`], or what the kernel says.
     pub fn push(&self) -> Result<()> {
         self.shelf.push(-1, 0, None)
+    }
+
+    /// Has a thread of the kernel's look at the session's rings again and again, or no more: what is given
+    /// back then goes on at once, without a call, a timer or a further packet. It takes a processor until it
+    /// is switched off or the session ends, also when there is nothing to do. Packets keep their order through
+    /// the change.
+    ///
+    /// Tells the thread's number, for `taskset` and `chrt`; nothing when there is none, or it is not in this
+    /// program's pid namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Request`]: no `CAP_NET_ADMIN` over the machine, no thread to be had, a module that is too old.
+    pub fn set_busy(&self, busy: bool) -> Result<Option<u32>> {
+        if self.info().features & FEATURE_BUSY == 0 {
+            return Err(Error::request("serve", "", Errno::EOPNOTSUPP));
+        }
+        let mut serve = ioctl::Serve {
+            flags: if busy { ioctl::SERVE_BUSY } else { 0 },
+            ..Default::default()
+        };
+        self.shelf.call()?.serve(&mut serve)?;
+        Ok(Some(serve.thread).filter(|thread| *thread != 0))
     }
 
     /// System calls that this process has made through this session since it was opened.

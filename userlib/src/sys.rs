@@ -48,6 +48,7 @@ pub(crate) trait Kernel: Send + Sync + fmt::Debug {
     fn untap(&self, arg: &mut ioctl::Untap) -> Result<()>;
     fn set(&self, arg: &mut ioctl::Set) -> Result<()>;
     fn lock(&self, arg: &mut ioctl::Lock) -> Result<()>;
+    fn serve(&self, arg: &mut ioctl::Serve) -> Result<()>;
     /// Fills `records`, of `record_size` bytes each; returns how many.
     fn query(
         &self,
@@ -93,6 +94,7 @@ mod raw {
         query: QUERY, ioctl::Query;
         monitor: MONITOR, ioctl::Monitor;
         lock: LOCK, ioctl::Lock;
+        serve: SERVE, ioctl::Serve;
     }
     nix::ioctl_none_bad!(unmap, super::request_unmap());
 }
@@ -192,6 +194,10 @@ impl Kernel for Device {
 
     fn lock(&self, arg: &mut ioctl::Lock) -> Result<()> {
         ask!(self, "lock", lock, arg).map(drop)
+    }
+
+    fn serve(&self, arg: &mut ioctl::Serve) -> Result<()> {
+        ask!(self, "serve", serve, arg).map(drop)
     }
 
     fn query(

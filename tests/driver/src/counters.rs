@@ -231,6 +231,7 @@ pub(crate) struct Session {
 enum SessionField {
     Calls,
     Rounds,
+    Thread,
 }
 
 impl Session {
@@ -241,6 +242,7 @@ impl Session {
         let value = match self.field {
             SessionField::Calls => session.calls,
             SessionField::Rounds => session.rounds,
+            SessionField::Thread => session.thread.into(),
         };
         println!("{value}");
         Ok(())

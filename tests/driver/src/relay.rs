@@ -77,6 +77,7 @@ struct Running<'a> {
     action: Action,
     held: VecDeque<(usize, Mbuf)>,
     acted: u64,
+    busy: bool,
     calls_before: Option<u64>,
 }
 
@@ -92,6 +93,7 @@ impl Relay {
             action: self.action,
             held: VecDeque::new(),
             acted: 0,
+            busy: self.taps.is_busy(),
             calls_before: None,
         };
         let outcome = running.until_told(&signals);
@@ -125,6 +127,9 @@ impl Running<'_> {
         while !signals.stop() && self.arguments.count.is_none_or(|count| self.acted < count) {
             if signals.release() {
                 self.release()?;
+            }
+            if signals.turn() {
+                self.turn()?;
             }
             for nth in 0..self.taps.len() {
                 if self.arguments.taps.is_standby() {
@@ -197,6 +202,14 @@ impl Running<'_> {
             self.send(nth, mbuf)?;
         }
         println!("released");
+        Ok(())
+    }
+
+    /// SIGUSR2: a busy session is busy no more, and the other way round.
+    fn turn(&mut self) -> Outcome {
+        self.busy = !self.busy;
+        self.session.set_busy(self.busy)?;
+        println!("{}", if self.busy { "busy" } else { "at ease" });
         Ok(())
     }
 

@@ -104,6 +104,9 @@ pub(crate) struct Taps {
     /// Milliseconds that a packet may be held.
     #[arg(long)]
     max_age: Option<u64>,
+    /// Have the session served by a thread of the kernel's without rest.
+    #[arg(long)]
+    busy: bool,
     /// Mbufs in the alloc ring.
     #[arg(long)]
     prealloc: Option<u32>,
@@ -121,9 +124,15 @@ impl Taps {
         self.standby
     }
 
+    /// Whether the session begins busy.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy
+    }
+
     /// Opens the session and the taps.
     pub(crate) fn open(&self) -> Result<(Session, Vec<Tap>)> {
         let mut builder = Session::builder()
+            .busy(self.busy)
             .group(&self.group)
             .mbufs(self.group_mbufs);
         if let Some(mbufs) = self.prealloc {

@@ -81,6 +81,7 @@ static LIFE: &[Step] = &[
     step("mbuf_pull", Life::pull, |_| ()),
     step("mbuf_push", Life::push, |_| ()),
     step("supply", Life::supply, |_| ()),
+    step("serve", Life::serve, |_| ()),
 ];
 
 impl Life {
@@ -181,6 +182,18 @@ impl Life {
             session.dealloc.put(entry)?;
         }
         Ok(session.push(-1, 0, 0)?)
+    }
+
+    /// A thread that serves without rest, and none.
+    fn serve(&mut self) -> Result<()> {
+        for flags in [ioctl::SERVE_BUSY, 0] {
+            let mut serve = ioctl::Serve {
+                flags,
+                ..Default::default()
+            };
+            request(self.session()?.as_fd(), ioctl::SERVE, &mut serve)?;
+        }
+        Ok(())
     }
 }
 

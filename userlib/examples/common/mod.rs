@@ -105,6 +105,9 @@ pub(crate) struct Common {
     /// Cells of each ring, a power of two; 0 lets the kernel choose
     #[arg(long, value_name = "CELLS", default_value_t = 0)]
     pub(crate) ring: u32,
+    /// Have a thread of the kernel's take what the program gives back, at once; takes a processor
+    #[arg(long)]
+    pub(crate) busy: bool,
     /// Group to join or create; empty is the default one
     #[arg(
         long,
@@ -150,7 +153,10 @@ impl Run {
             Strategy::Adaptive => Wait::Adaptive { spin: common.spin },
         };
         Ok(Self {
-            session: Session::builder().group(&common.group).open()?,
+            session: Session::builder()
+                .busy(common.busy)
+                .group(&common.group)
+                .open()?,
             waiter: wait.waiter(),
             stop,
             started: Instant::now(),

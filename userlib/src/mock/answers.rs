@@ -20,6 +20,8 @@ use crate::sys::{Kernel, Ready};
 
 /// The only session of the machine.
 pub(crate) const SESSION: u32 = 7;
+/// The thread that serves it while it is busy.
+pub(crate) const SERVER: u32 = 77;
 
 fn micros(timeout_us: u64) -> Option<Duration> {
     (timeout_us != 0).then(|| Duration::from_micros(timeout_us))
@@ -129,6 +131,13 @@ impl Kernel for Arc<Mock> {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    fn serve(&self, arg: &mut ioctl::Serve) -> Result<()> {
+        let busy = arg.flags & ioctl::SERVE_BUSY != 0;
+        arg.thread = if busy { SERVER } else { 0 };
+        self.state().busy = busy;
         Ok(())
     }
 

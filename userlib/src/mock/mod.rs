@@ -100,6 +100,7 @@ pub(crate) struct State {
     pub(crate) refused: u32,
     pub(crate) doorbells: u32,
     pub(crate) unmapped: bool,
+    pub(crate) busy: bool,
     /// A bit for each shared lock that is registered.
     pub(crate) locks: u64,
 }
@@ -164,6 +165,7 @@ impl Machine {
                 refused: 0,
                 doorbells: 0,
                 unmapped: false,
+                busy: false,
                 locks: 0,
             }),
         })

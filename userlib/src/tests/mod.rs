@@ -9,5 +9,6 @@ mod editing;
 mod ending;
 mod lies;
 mod locking;
+mod serving;
 mod travel;
 mod waiting;

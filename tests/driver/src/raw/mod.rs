@@ -3,6 +3,7 @@
 //! The ABI by hand: every subcommand makes the calls itself, from the structures of `uapi/`, and
 //! judges `errno`, time and counters.
 
+mod busy;
 mod calls;
 mod ending;
 mod events;
@@ -72,6 +73,8 @@ pub(crate) enum Suite {
     Hostile(Peer),
     /// Filters that are refused, and what others see and do.
     Filters(Peer),
+    /// Sessions that a thread serves without rest: requests, what is told.
+    Busy,
     /// Shared locks: requests, waits, deaths, scribbled words.
     Locks,
     /// Give super-packets or snapped packets another length, which is refused.
@@ -101,6 +104,7 @@ impl Suite {
             Self::LastWords(peer) => ending::last_words(&peer),
             Self::Hostile(peer) => hostile::run(&peer),
             Self::Filters(peer) => filters::run(&peer),
+            Self::Busy => busy::run(),
             Self::Locks => locks::run(),
             Self::Lengths(lengths) => lengths.run(),
             Self::Shapes(peer) => shaped::run(&peer),

@@ -5,7 +5,7 @@
 
 use nettap_uapi::event::{self, Event};
 use nettap_uapi::ioctl::{
-    self, Filter, Info, Lock, Map, Monitor, Pull, Push, Query, Set, Tap, Untap,
+    self, Filter, Info, Lock, Map, Monitor, Pull, Push, Query, Serve, Set, Tap, Untap,
 };
 use nettap_uapi::layout::{self, RingMap};
 use nettap_uapi::lock::{self, LockWords};
@@ -62,13 +62,14 @@ fn structures() {
     structure!("set", Set, id what on_full on_exit no_consumer snaplen max_bytes max_age_us filter
         reserved);
     structure!("lock", Lock, op number seen pad timeout_us reserved);
+    structure!("serve", Serve, flags thread reserved);
     structure!("lock_words", LockWords<u32>, word data);
     structure!("untap", Untap, id reserved);
     structure!("query", Query, kind record_size from_id count records);
     structure!("region_stats", RegionStats, mbuf_size mbufs free allocated detoured kernel sessions
         taps reclaimed id access uid gid group huge);
     structure!("session_stats", SessionStats, id pid comm mapped taps allocated prealloc deallocated
-        refused rounds calls wakeups group locks);
+        refused rounds calls wakeups group locks busy thread);
     structure!("refused", Refused, index holder generation flags scribbled);
     structure!("tap_stats", TapStats, id session pid mode ifindex netns ifname on_full on_exit gso
         snaplen ring_cells ring_used max_bytes held_bytes detoured detoured_bytes detoured_gso
@@ -94,18 +95,18 @@ fn requests() {
         };
     }
     requests!(INFO Info  MAP Map  PULL Pull  PUSH Push  TAP Tap  UNTAP Untap  QUERY Query  SET Set
-        MONITOR Monitor  LOCK Lock);
+        MONITOR Monitor  LOCK Lock  SERVE Serve);
     println!("ioctl NETTAP_IOC_UNMAP {:#x}", ioctl::request_unmap());
 }
 
 fn constants() {
     use nettap_uapi as root;
     constants!("NETTAP_", root: ABI_VERSION FEATURE_FANOUT FEATURE_GROUPS FEATURE_POLICIES FEATURE_FILTER
-        FEATURE_EVENTS FEATURE_LOCKS FEATURES);
+        FEATURE_EVENTS FEATURE_LOCKS FEATURE_BUSY FEATURES);
     constants!("NETTAP_", ioctl: MAGIC QUERY_REGION QUERY_SESSIONS QUERY_TAPS
         QUERY_ENDED SET_ON_FULL SET_ON_EXIT SET_NO_CONSUMER SET_SNAPLEN SET_MAX_BYTES SET_MAX_AGE
-        SET_FILTER LOCK_REGISTER LOCK_UNREGISTER LOCK_WAIT LOCK_WAKE);
-    constants!("NETTAP_NR_", ioctl: INFO MAP UNMAP PULL PUSH TAP UNTAP QUERY SET MONITOR LOCK);
+        SET_FILTER LOCK_REGISTER LOCK_UNREGISTER LOCK_WAIT LOCK_WAKE SERVE_BUSY);
+    constants!("NETTAP_NR_", ioctl: INFO MAP UNMAP PULL PUSH TAP UNTAP QUERY SET MONITOR LOCK SERVE);
     constants!("NETTAP_", layout: RING_CELLS CELL_SIZE LOCKS_LEN);
     constants!("NETTAP_", lock: LOCKS_MAX LOCK_OWNER LOCK_OWNER_DIED LOCK_WAITERS LOCK_DATA);
     constants!("NETTAP_", mbuf: NO_MBUF MBUFS_MAX MBUF_SIZE_MIN MBUF_SIZE_MAX MBUF_SIZE_DEFAULT

@@ -6,7 +6,9 @@
 use super::arena::Arena;
 use super::world::World;
 use crate::chance::Chance;
-use nettap_uapi::ioctl::{self, Info, Lock, Map, Monitor, Pull, Push, Query, Set, Tap, Untap};
+use nettap_uapi::ioctl::{
+    self, Info, Lock, Map, Monitor, Pull, Push, Query, Serve, Set, Tap, Untap,
+};
 use nettap_uapi::tap::{FILTER_CLASSIC, FILTER_EBPF, GROUP_MAX};
 use nettap_uapi::ABI_VERSION;
 use std::mem::{offset_of, size_of};
@@ -149,6 +151,7 @@ pub(crate) static SHAPES: &[Shape] = &[
         op: Kind::OneOf(5), number: Kind::OneOf(65), seen: Kind::Bits(32), pad: Kind::Zero,
         timeout_us: Kind::Time, reserved: Kind::Zero,
     }),
+    shape!(1 SERVE Serve { flags: Kind::Option(2), thread: Kind::Zero, reserved: Kind::Zero, }),
 ];
 
 /// How a structure departs from what a sensible program writes.

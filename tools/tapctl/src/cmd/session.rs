@@ -21,6 +21,16 @@ pub fn list(context: &mut Context<'_, '_>) -> Result<(), Failure> {
     context.out.table("sessions", &records, "no sessions")
 }
 
+/// Who makes the rounds: a thread of the kernel's, unless they are made on the way of packets and timers.
+fn server(session: &SessionStats) -> String {
+    match (session.busy, session.thread) {
+        (0, _) => String::from("softirq"),
+        // In another pid namespace.
+        (_, 0) => String::from("thread"),
+        (_, thread) => format!("thread {thread}"),
+    }
+}
+
 fn record(session: &SessionStats) -> Record {
     let Refused {
         index,
@@ -54,4 +64,7 @@ fn record(session: &SessionStats) -> Record {
         .both("calls", "calls", session.calls)
         .both("wakeups", "wake-ups", session.wakeups)
         .both("locks", "locks", session.locks)
+        .json_only("busy", session.busy != 0)
+        .json_only("thread", session.thread)
+        .plain_only("served by", server(session))
 }

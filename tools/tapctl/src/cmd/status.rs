@@ -66,7 +66,9 @@ fn record(
         )
         .json_only("region", super::region::record(region, info))
         .plain_only("region", region_said(region, info))
-        .both("sessions", "sessions", region.sessions)
+        .json_only("sessions", region.sessions)
+        .json_only("busy_sessions", busy(sessions))
+        .plain_only("sessions", sessions_said(region, sessions))
         .json_only("taps", sums(taps))
         .plain_only("taps", taps_said(taps))
         .plain_only("past them", past_said(taps))
@@ -92,6 +94,22 @@ fn region_said(region: &RegionStats, info: &Info) -> String {
         region.kernel,
         Value::Bytes(region.huge)
     )
+}
+
+/// Sessions that take a processor each, whatever they have to do.
+fn busy(sessions: &[SessionStats]) -> u64 {
+    let busy = sessions.iter().filter(|session| session.busy != 0);
+    u64::try_from(busy.count()).unwrap_or(u64::MAX)
+}
+
+fn sessions_said(region: &RegionStats, sessions: &[SessionStats]) -> String {
+    match busy(sessions) {
+        0 => region.sessions.to_string(),
+        busy => format!(
+            "{}; {busy} busy, each with a thread that takes a processor",
+            region.sessions
+        ),
+    }
 }
 
 fn sum(taps: &[TapStats], count: impl Fn(&TapStats) -> u64) -> u64 {
