@@ -61,7 +61,7 @@ if [[ -d /sys/kernel/debug/fail_page_alloc ]]; then
 	echo 9 >min-order
 	echo N >ignore-gfp-wait
 	echo 0 >verbose
-	echo "-1" >times
+	echo -1 >./times
 	echo 50 >probability
 	ntdrive raw try-map
 	echo 0 >probability
