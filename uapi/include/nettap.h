@@ -51,9 +51,14 @@
 #define NETTAP_FEATURE_LOCKS (1 << 5)
 
 /**
+ * Feature bit: sessions can share a tap by CPU, see `tap::FANOUT_CPU`.
+ */
+#define NETTAP_FEATURE_FANOUT_CPU (1 << 6)
+
+/**
  * Feature bits of this version; see `ioctl::Info::features`.
  */
-#define NETTAP_FEATURES (((((NETTAP_FEATURE_FANOUT | NETTAP_FEATURE_GROUPS) | NETTAP_FEATURE_POLICIES) | NETTAP_FEATURE_FILTER) | NETTAP_FEATURE_EVENTS) | NETTAP_FEATURE_LOCKS)
+#define NETTAP_FEATURES ((((((NETTAP_FEATURE_FANOUT | NETTAP_FEATURE_GROUPS) | NETTAP_FEATURE_POLICIES) | NETTAP_FEATURE_FILTER) | NETTAP_FEATURE_EVENTS) | NETTAP_FEATURE_LOCKS) | NETTAP_FEATURE_FANOUT_CPU)
 
 /**
  * Events that a listener's queue holds.
@@ -650,6 +655,13 @@
  * `fanout`: the same, and the packets of a flow go to the same session, by the packet's flow hash.
  */
 #define NETTAP_FANOUT_FLOW 2
+
+/**
+ * `fanout`: the same, and the packets that come on a CPU go to the same session: sessions have their turns
+ * in the order in which they joined. One whose gate is shut is passed over. With
+ * `FEATURE_FANOUT_CPU`.
+ */
+#define NETTAP_FANOUT_CPU 3
 
 /**
  * Flag of a tap: it keeps the tap open and gets packets only while nobody else of its fan-out consumes and

@@ -57,6 +57,8 @@ pub const FEATURE_FILTER: u64 = 1 << 3;
 pub const FEATURE_EVENTS: u64 = 1 << 4;
 /// Feature bit: shared locks, see [`lock`].
 pub const FEATURE_LOCKS: u64 = 1 << 5;
+/// Feature bit: sessions can share a tap by CPU, see [`tap::FANOUT_CPU`].
+pub const FEATURE_FANOUT_CPU: u64 = 1 << 6;
 
 /// Feature bits of this version; see [`ioctl::Info::features`].
 pub const FEATURES: u64 = FEATURE_FANOUT
@@ -64,4 +66,5 @@ pub const FEATURES: u64 = FEATURE_FANOUT
     | FEATURE_POLICIES
     | FEATURE_FILTER
     | FEATURE_EVENTS
-    | FEATURE_LOCKS;
+    | FEATURE_LOCKS
+    | FEATURE_FANOUT_CPU;
