@@ -9,6 +9,7 @@
 //!
 //! Who is here is published by RCU and changes under RTNL.
 
+use crate::sys::atomic::Apart;
 use crate::sys::atomic::Atomic;
 use crate::sys::atomic::Relaxed;
 use kernel::alloc::KBox;
@@ -101,7 +102,7 @@ pub(crate) struct Intake {
     filter: Filter,
     flows: Option<Arc<Flows>>,
     /// Who is asked first among equals.
-    turn: Atomic<u32>,
+    turn: Apart<Atomic<u32>>,
     #[pin]
     hooks: Mutex<[Option<Hook<Intake>>; 2]>,
 }
@@ -135,7 +136,7 @@ impl Intake {
                 filter: Filter::new(filter),
                 spare <- new_mutex!(Some(spare), "nettap_members"),
                 flows,
-                turn: Atomic::new(0),
+                turn: Apart::new(Atomic::new(0)),
                 hooks <- new_mutex!([None, None], "nettap_hooks"),
             }),
             GFP_KERNEL,
