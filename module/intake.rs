@@ -299,6 +299,7 @@ impl Intake {
     }
 
     /// Who counts a packet that goes to nobody: one for all, or for each CPU one, so that they share no counter.
+    #[inline(never)]
     fn who_counts<'a>(&self, members: &'a Members) -> Option<&'a Arc<Inlet>> {
         self.of_this_cpu(members).or(members.all.first())
     }
@@ -314,7 +315,7 @@ impl Intake {
             match detour(inlet, skb, way, flow, snap) {
                 Ok(()) => return Offer::Taken,
                 Err(missed) => {
-                    drop(inlet.tap.out_of_flow(flow));
+                    inlet.tap.leave_flow(flow);
                     match (missed.miss, missed.skb) {
                         (None, Some(again)) => skb = again,
                         (miss, skb) => return Offer::Missed(Missed { skb, miss }, &inlet.tap),

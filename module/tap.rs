@@ -381,13 +381,23 @@ impl Tap {
             .store(ended.wrapping_add(truesize), Relaxed);
     }
 
-    /// What a packet of a flow that has ended, or was not detoured after all, drops when it is delivered.
-    pub(crate) fn out_of_flow(&self, flow: u32) -> Option<Out> {
+    /// What a packet of a flow that has ended is until it is delivered.
+    pub(crate) fn out_of_flow(&self, flow: u32) -> Option<Out<'_>> {
         if flow == NO_FLOW {
             return None;
         }
-        let flows = self.flows.as_ref()?;
-        Some(flows.out(flow, self.label.id))
+        Some(Out {
+            flows: self.flows.as_ref()?,
+            bucket: flow,
+            tap: self.label.id,
+        })
+    }
+
+    /// A packet of a flow was not detoured after all, or its flow is not to wait for it.
+    pub(crate) fn leave_flow(&self, flow: u32) {
+        if let Some(out) = self.out_of_flow(flow) {
+            out.end();
+        }
     }
 
     /// The same for many packets at once, of the flows that are added to it. Sleeps.
