@@ -103,6 +103,8 @@ impl Program {
 pub(crate) struct Flow {
     generator: Option<Generator>,
     program: Program,
+    // Behind the program that has taps on them.
+    _wires: world::Wires,
     road: Road,
     window: u64,
     batch: usize,
@@ -115,9 +117,11 @@ pub(crate) struct Flow {
 impl Flow {
     pub(crate) fn new(line: &Line) -> Result<Self> {
         let road = line.path.road;
+        let wires = world::Wires::make(line.spec.wires)?;
         let mut flow = Self {
-            generator: Generator::new(road, line.spec.size)?,
+            generator: Generator::new(road, &line.spec)?,
             program: Program::Here((line.path.make)(&line.spec)?),
+            _wires: wires,
             road,
             window: line.spec.window as u64,
             batch: line.spec.window.min(BATCH),

@@ -4,6 +4,7 @@
 
 use crate::peers::{self, Peer};
 use anyhow::{bail, Result};
+use nettap::Fanout;
 
 /// Which way packets go, who makes them, and where they are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +54,33 @@ pub(crate) struct Spec {
     pub(crate) stamped: bool,
     /// Idle taps beside.
     pub(crate) idle: usize,
+    /// Idle sessions beside, each with a tap of its own.
+    pub(crate) sessions: usize,
+    /// Interfaces by which packets come, in turn.
+    pub(crate) wires: usize,
+    /// Programs that share the tap.
+    pub(crate) crowd: Option<Crowd>,
     /// How the program waits for packets.
     pub(crate) wait: Wait,
+}
+
+/// Programs that share a tap: how, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Crowd {
+    pub(crate) fanout: Fanout,
+    pub(crate) programs: usize,
+}
+
+impl Crowd {
+    fn name(self) -> String {
+        let how = match self.fanout {
+            Fanout::None => "alone",
+            Fanout::Any => "any",
+            Fanout::Flow => "flow",
+            Fanout::Cpu => "cpu",
+        };
+        format!("{how}{}", self.programs)
+    }
 }
 
 /// How a program waits.
@@ -77,6 +103,9 @@ impl Spec {
         cells: 0,
         stamped: false,
         idle: 0,
+        sessions: 0,
+        wires: 1,
+        crowd: None,
         wait: Wait::Poll,
     };
 }
@@ -99,6 +128,9 @@ impl Line {
             cells,
             stamped,
             idle,
+            sessions,
+            wires,
+            crowd,
             wait,
         } = self.spec;
         let mut name = format!("{}-{size}", self.path.name);
@@ -119,6 +151,15 @@ impl Line {
         if idle > 0 {
             name += &format!("-idle{idle}");
         }
+        if sessions > 0 {
+            name += &format!("-sessions{sessions}");
+        }
+        if wires > 1 {
+            name += &format!("-wires{wires}");
+        }
+        if let Some(crowd) = crowd {
+            name += &format!("-{}", crowd.name());
+        }
         match wait {
             Wait::Poll => {}
             Wait::Sleep => name += "-sleep",
@@ -127,13 +168,14 @@ impl Line {
         name
     }
 
-    /// The line whose cost is not this one's: the same size and as many packets in flight.
+    /// The line whose cost is not this one's: the same size, as many packets in flight, by as many interfaces.
     pub(crate) fn floor(&self) -> Option<Line> {
         let name = self.path.floor?;
         let path = PATHS.iter().find(|path| path.name == name)?;
         let spec = Spec {
             size: self.spec.size,
             window: self.spec.window,
+            wires: self.spec.wires,
             ..Spec::BASIC
         };
         Some(Line { path, spec })
@@ -418,6 +460,9 @@ fn variants(path: &'static Path) -> Vec<Line> {
                 ..basic
             });
         }
+        if path.name == "input" && size == 60 {
+            specs.extend(scaling(basic));
+        }
         if matches!(path.name, "input" | "consume") && size > 128 {
             specs.push(Spec {
                 snaplen: 128,
@@ -426,6 +471,21 @@ fn variants(path: &'static Path) -> Vec<Line> {
         }
     }
     specs.into_iter().map(|spec| Line { path, spec }).collect()
+}
+
+/// More of everything, and what one more of it costs.
+fn scaling(basic: Spec) -> Vec<Spec> {
+    let sessions = [10].map(|sessions| Spec { sessions, ..basic });
+    let wires = [2, 4].map(|wires| Spec { wires, ..basic });
+    let shared = [Fanout::Any, Fanout::Flow, Fanout::Cpu].map(|fanout| {
+        [2, 4, 8].map(|programs| Spec {
+            crowd: Some(Crowd { fanout, programs }),
+            ..basic
+        })
+    });
+    let mut specs = [sessions.as_slice(), &wires].concat();
+    specs.extend(shared.concat());
+    specs
 }
 
 /// Every line there is.

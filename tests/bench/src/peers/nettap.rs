@@ -4,10 +4,11 @@
 
 use super::{read_header, Peer};
 use crate::generate::{FullSocket, BATCH};
-use crate::lines::{self, Spec};
+use crate::lines::{self, Crowd, Spec};
 use crate::world::{self, ip, A, B};
 use anyhow::{bail, Result};
-use nettap::{Burst, Error, Mode, OnFull, Session, Tap, Wait, Waiter};
+use nettap::{Burst, Error, Fanout, Mode, OnFull, Session, Tap, Wait, Waiter};
+use std::ops::Range;
 use std::time::Duration;
 
 /// What the program does with what it takes from the first tap.
@@ -30,30 +31,71 @@ struct Program {
     session: Session,
     waiter: Waiter,
     idle: Vec<Tap>,
+    /// Sessions of others, which nothing comes for.
+    others: Vec<(Session, Vec<Tap>)>,
     _socket: Option<FullSocket>,
 }
 
+/// Several programs, which look for their packets one after the other.
+struct Programs(Vec<Program>);
+
 pub(crate) fn input(spec: &Spec) -> Result<Box<dyn Peer>> {
     let socket = FullSocket::bind()?;
-    program(spec, &[(A, Mode::Input)], Deed::Return, Some(socket))
+    if let Some(crowd) = spec.crowd {
+        return crowded(spec, crowd, socket);
+    }
+    if spec.wires > 1 {
+        return wired(spec, socket);
+    }
+    let taps = [(A, Mode::Input)];
+    Ok(Box::new(program(spec, &taps, Deed::Return, Some(socket))?))
+}
+
+/// Each program has a session of its own, and its share of one tap.
+fn crowded(spec: &Spec, crowd: Crowd, socket: FullSocket) -> Result<Box<dyn Peer>> {
+    let mut socket = Some(socket);
+    let one = |_| program(spec, &[(A, Mode::Input)], Deed::Return, socket.take());
+    let programs = (0..crowd.programs).map(one).collect::<Result<_>>()?;
+    Ok(Box::new(Programs(programs)))
+}
+
+/// One session has a tap on each wire.
+fn wired(spec: &Spec, socket: FullSocket) -> Result<Box<dyn Peer>> {
+    let mut socket = Some(socket);
+    let session = session(&Deed::Return)?;
+    let one = |name: String| {
+        let taps = [(name.as_str(), Mode::Input)];
+        with_session(session.clone(), spec, &taps, Deed::Return, socket.take())
+    };
+    let programs = world::tapped(spec.wires).map(one).collect::<Result<_>>()?;
+    Ok(Box::new(Programs(programs)))
 }
 
 pub(crate) fn output(spec: &Spec) -> Result<Box<dyn Peer>> {
-    program(spec, &[(B, Mode::Output)], Deed::Return, None)
+    let taps = [(B, Mode::Output)];
+    Ok(Box::new(program(spec, &taps, Deed::Return, None)?))
 }
 
 pub(crate) fn bypass(spec: &Spec) -> Result<Box<dyn Peer>> {
     let taps = [(A, Mode::Bypass), (B, Mode::Bypass)];
-    program(spec, &taps, Deed::Cross, None)
+    Ok(Box::new(program(spec, &taps, Deed::Cross, None)?))
 }
 
 pub(crate) fn consume(spec: &Spec) -> Result<Box<dyn Peer>> {
-    program(spec, &[(A, Mode::Input)], Deed::Consume, None)
+    let taps = [(A, Mode::Input)];
+    Ok(Box::new(program(spec, &taps, Deed::Consume, None)?))
 }
 
 pub(crate) fn own(spec: &Spec) -> Result<Box<dyn Peer>> {
-    let frame = world::own_frame(spec.size);
-    program(spec, &[(B, Mode::Output)], Deed::Send(frame), None)
+    let deed = Deed::Send(world::own_frame(spec.size));
+    let taps = [(B, Mode::Output)];
+    Ok(Box::new(program(spec, &taps, deed, None)?))
+}
+
+fn session(deed: &Deed) -> Result<Session> {
+    let own = matches!(deed, Deed::Send(_));
+    let prealloc = if own { 2 * BATCH as u32 } else { 0 };
+    Ok(Session::builder().prealloc(prealloc).open()?)
 }
 
 fn program(
@@ -61,16 +103,23 @@ fn program(
     places: &[(&str, Mode)],
     deed: Deed,
     socket: Option<FullSocket>,
-) -> Result<Box<dyn Peer>> {
-    let own = matches!(deed, Deed::Send(_));
-    let session = Session::builder()
-        .prealloc(if own { 2 * BATCH as u32 } else { 0 })
-        .open()?;
+) -> Result<Program> {
+    with_session(session(&deed)?, spec, places, deed, socket)
+}
+
+fn with_session(
+    session: Session,
+    spec: &Spec,
+    places: &[(&str, Mode)],
+    deed: Deed,
+    socket: Option<FullSocket>,
+) -> Result<Program> {
+    let fanout = spec.crowd.map_or(Fanout::None, |crowd| crowd.fanout);
     let open = |&(name, mode): &(&str, Mode)| {
         let tap = session.tap(name).mode(mode).on_full(OnFull::Drop);
         let tap = tap.snaplen(spec.snaplen).ring_cells(spec.cells);
         let tap = tap.timestamps(spec.stamped);
-        tap.open()
+        tap.fanout(fanout).open()
     };
     let taps = places.iter().map(open).collect::<Result<_, _>>()?;
     let wait = match spec.wait {
@@ -78,30 +127,41 @@ fn program(
         lines::Wait::Sleep => Wait::Sleep,
         lines::Wait::Adaptive => Wait::Adaptive { spin: 2000 },
     };
-    Ok(Box::new(Program {
+    Ok(Program {
         deed,
         modify: spec.modify,
         burst: session.burst(BATCH),
         taps,
-        idle: idle_taps(&session, spec.idle)?,
+        idle: idle_taps(&session, 0..spec.idle)?,
+        others: (0..spec.sessions)
+            .map(idle_session)
+            .collect::<Result<_>>()?,
         waiter: wait.waiter(),
         session,
         _socket: socket,
-    }))
+    })
 }
 
 /// Taps on interfaces on which nothing happens.
-fn idle_taps(session: &Session, n: usize) -> Result<Vec<Tap>> {
+fn idle_taps(session: &Session, numbers: Range<usize>) -> Result<Vec<Tap>> {
     let one = |nth| {
         ip(&format!("link add i{nth} type dummy\nlink set i{nth} up"))?;
         Ok(session.tap(&format!("i{nth}")).input().open()?)
     };
-    (0..n).map(one).collect()
+    numbers.map(one).collect()
+}
+
+/// A session with such a tap.
+fn idle_session(nth: usize) -> Result<(Session, Vec<Tap>)> {
+    let session = Session::builder().open()?;
+    let taps = idle_taps(&session, nth..nth + 1)?;
+    Ok((session, taps))
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        for tap in self.idle.drain(..) {
+        let others = self.others.drain(..).flat_map(|(_, taps)| taps);
+        for tap in self.idle.drain(..).chain(others) {
             if let Err(error) = ip(&format!("link del {}", tap.name())) {
                 eprintln!("ntbench: {error:#}");
             }
@@ -181,5 +241,23 @@ impl Peer for Program {
             }
         }
         Ok(())
+    }
+}
+
+impl Peer for Programs {
+    fn turn(&mut self, outstanding: usize) -> Result<usize> {
+        let mut seen = 0;
+        for program in &mut self.0 {
+            seen += program.turn(outstanding)?;
+        }
+        Ok(seen)
+    }
+
+    fn calls(&self) -> Option<u64> {
+        self.0.iter().map(Peer::calls).sum()
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.0.iter_mut().try_for_each(Peer::finish)
     }
 }
