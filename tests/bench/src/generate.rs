@@ -9,13 +9,10 @@ use crate::world;
 use anyhow::{bail, Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Most packets of one system call.
 pub(crate) const BATCH: usize = 64;
-
-/// What a socket may have under way: packets that wait in a program still count as its sender's.
-const ROOM: i32 = 64 << 20;
 
 /// A source of packets.
 pub(crate) struct Generator {
@@ -23,6 +20,8 @@ pub(crate) struct Generator {
     /// Those of the other wires.
     others: Vec<OwnedFd>,
     burst: Burst,
+    /// Where the time goes that a packet was sent.
+    time: usize,
 }
 
 impl Generator {
@@ -39,7 +38,7 @@ impl Generator {
         };
         let packet_socket = |name: &str| -> Result<_> {
             let socket = sys::packet_socket(world::index(name)?, 0).context("a packet socket")?;
-            with_room(&socket)?;
+            sys::with_room_for_packets(socket.as_fd())?;
             Ok(socket)
         };
         let mut others = Vec::new();
@@ -47,9 +46,8 @@ impl Generator {
             let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
             let to = SocketAddrV4::new(Ipv4Addr::new(10, 2, 0, 2), world::PORT);
             socket.connect(&to.into())?;
-            let socket = socket.into();
-            with_room(&socket)?;
-            socket
+            sys::with_room_for_packets(socket.as_fd())?;
+            socket.into()
         } else {
             let mut sockets = world::generators(spec.wires)
                 .map(|name| packet_socket(&name))
@@ -64,7 +62,18 @@ impl Generator {
             socket,
             others,
             burst: Burst::new(&bytes, BATCH),
+            time: match road {
+                Road::Out | Road::Own => 0,
+                Road::Dropped | Road::Across => 14,
+                Road::Stack | Road::Around | Road::Routed => world::HEADERS,
+            },
         }))
+    }
+
+    /// Sends one packet that carries a time.
+    pub(crate) fn send_timed(&mut self, time: u64) -> Result<()> {
+        self.burst.write(self.time, &time.to_ne_bytes());
+        self.send(1)
     }
 
     /// Sends `n` packets, with one system call.
@@ -79,23 +88,34 @@ impl Generator {
     }
 }
 
-fn with_room(socket: &OwnedFd) -> Result<()> {
-    let (level, name) = (libc::SOL_SOCKET, libc::SO_SNDBUFFORCE);
-    Ok(sys::set_option(socket.as_fd(), level, name, &ROOM)?)
-}
+/// A UDP socket of the host, for what arrives there.
+pub(crate) struct HostSocket(Socket);
 
-/// A UDP socket of the host that is full: what comes is counted and freed.
-pub(crate) struct FullSocket {
-    _socket: Socket,
-}
+impl HostSocket {
+    /// One that a few packets fill: what comes then is counted and freed.
+    pub(crate) fn full() -> Result<Self> {
+        let socket = Self::bind()?;
+        socket.0.set_recv_buffer_size(1)?;
+        Ok(socket)
+    }
 
-impl FullSocket {
-    /// Binds it; a few packets fill it.
-    pub(crate) fn bind() -> Result<Self> {
+    /// One that somebody reads.
+    pub(crate) fn roomy() -> Result<Self> {
+        let socket = Self::bind()?;
+        sys::with_room_for_packets(socket.as_fd())?;
+        Ok(socket)
+    }
+
+    fn bind() -> Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-        socket.set_recv_buffer_size(1)?;
         let at = SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 1), world::PORT);
         socket.bind(&at.into())?;
-        Ok(Self { _socket: socket })
+        Ok(Self(socket))
+    }
+}
+
+impl AsFd for HostSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

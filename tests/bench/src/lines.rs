@@ -2,7 +2,7 @@
 
 //! The table of what is measured: paths, and the lines made of them.
 
-use crate::peers::{self, Peer};
+use crate::peers::{self, Make, Plain, Timed};
 use anyhow::{bail, Result};
 use nettap::Fanout;
 
@@ -34,7 +34,7 @@ pub(crate) struct Path {
     pub(crate) floor: Option<&'static str>,
     /// The path of NetTap's that does the same for a program; none for NetTap's own and for floors.
     pub(crate) rival: Option<&'static str>,
-    pub(crate) make: fn(&Spec) -> Result<Box<dyn Peer>>,
+    pub(crate) make: Make,
 }
 
 /// The options of a line beside its path.
@@ -168,6 +168,11 @@ impl Line {
         name
     }
 
+    /// Whether there is no program, and the kernel takes the packets alone.
+    pub(crate) fn is_floor(&self) -> bool {
+        self.path.name.starts_with("floor-")
+    }
+
     /// The line whose cost is not this one's: the same size, as many packets in flight, by as many interfaces.
     pub(crate) fn floor(&self) -> Option<Line> {
         let name = self.path.floor?;
@@ -182,6 +187,16 @@ impl Line {
     }
 }
 
+/// A maker of programs that look at packets, for either way of looking.
+macro_rules! make {
+    ($($maker:ident)::+) => {
+        Make {
+            plain: $($maker)::+::<Plain>,
+            timed: $($maker)::+::<Timed>,
+        }
+    };
+}
+
 /// Every path. Floors stand before those who stand on them.
 pub(crate) const PATHS: &[Path] = &[
     Path {
@@ -190,7 +205,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Dropped,
         floor: None,
         rival: None,
-        make: peers::floor::nothing,
+        make: Make::blind(peers::floor::nothing),
     },
     Path {
         name: "floor-stack",
@@ -198,7 +213,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Stack,
         floor: None,
         rival: None,
-        make: peers::floor::socket,
+        make: Make::blind(peers::floor::nothing),
     },
     Path {
         name: "floor-out",
@@ -206,7 +221,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Out,
         floor: None,
         rival: None,
-        make: peers::floor::nothing,
+        make: Make::blind(peers::floor::nothing),
     },
     Path {
         name: "floor-mirred",
@@ -214,7 +229,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Across,
         floor: None,
         rival: None,
-        make: peers::floor::mirred,
+        make: Make::blind(peers::floor::mirred),
     },
     Path {
         name: "floor-route",
@@ -222,7 +237,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Routed,
         floor: None,
         rival: None,
-        make: peers::floor::route,
+        make: Make::blind(peers::floor::route),
     },
     Path {
         name: "floor-redirect",
@@ -230,7 +245,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Across,
         floor: None,
         rival: None,
-        make: peers::floor::redirect,
+        make: Make::blind(peers::floor::redirect),
     },
     Path {
         name: "input",
@@ -238,7 +253,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Stack,
         floor: Some("floor-stack"),
         rival: None,
-        make: peers::nettap::input,
+        make: make!(peers::nettap::input),
     },
     Path {
         name: "output",
@@ -246,7 +261,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Out,
         floor: Some("floor-out"),
         rival: None,
-        make: peers::nettap::output,
+        make: make!(peers::nettap::output),
     },
     Path {
         name: "bypass",
@@ -254,7 +269,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Across,
         floor: Some("floor-drop"),
         rival: None,
-        make: peers::nettap::bypass,
+        make: make!(peers::nettap::bypass),
     },
     Path {
         name: "consume",
@@ -262,7 +277,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Dropped,
         floor: Some("floor-drop"),
         rival: None,
-        make: peers::nettap::consume,
+        make: make!(peers::nettap::consume),
     },
     Path {
         name: "own",
@@ -270,7 +285,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Own,
         floor: None,
         rival: None,
-        make: peers::nettap::own,
+        make: Make::blind(peers::nettap::own),
     },
     Path {
         name: "in-xdp",
@@ -278,7 +293,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Around,
         floor: Some("floor-stack"),
         rival: Some("input"),
-        make: peers::xdp::input,
+        make: make!(peers::xdp::input),
     },
     Path {
         name: "in-packet",
@@ -286,7 +301,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Around,
         floor: Some("floor-stack"),
         rival: Some("input"),
-        make: peers::packet::input,
+        make: make!(peers::packet::input),
     },
     Path {
         name: "in-tap",
@@ -294,7 +309,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Stack,
         floor: Some("floor-stack"),
         rival: Some("input"),
-        make: peers::tun::input,
+        make: make!(peers::tun::input),
     },
     Path {
         name: "in-nfqueue",
@@ -302,7 +317,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Stack,
         floor: Some("floor-stack"),
         rival: Some("input"),
-        make: peers::nfqueue::input,
+        make: make!(peers::nfqueue::input),
     },
     Path {
         name: "in-nfqueue-one",
@@ -310,7 +325,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Stack,
         floor: Some("floor-stack"),
         rival: Some("input"),
-        make: peers::nfqueue::input_one,
+        make: make!(peers::nfqueue::input_one),
     },
     Path {
         name: "out-nfqueue",
@@ -318,7 +333,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Out,
         floor: Some("floor-out"),
         rival: Some("output"),
-        make: peers::nfqueue::output,
+        make: make!(peers::nfqueue::output),
     },
     Path {
         name: "out-nfqueue-one",
@@ -326,7 +341,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Out,
         floor: Some("floor-out"),
         rival: Some("output"),
-        make: peers::nfqueue::output_one,
+        make: make!(peers::nfqueue::output_one),
     },
     Path {
         name: "fwd-xdp",
@@ -334,7 +349,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Across,
         floor: Some("floor-drop"),
         rival: Some("bypass"),
-        make: peers::xdp::forward_generic,
+        make: make!(peers::xdp::forward_generic),
     },
     Path {
         name: "fwd-xdp-native",
@@ -342,7 +357,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Across,
         floor: Some("floor-drop"),
         rival: Some("bypass"),
-        make: peers::xdp::forward_native,
+        make: make!(peers::xdp::forward_native),
     },
     Path {
         name: "fwd-packet",
@@ -350,7 +365,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Across,
         floor: Some("floor-drop"),
         rival: Some("bypass"),
-        make: peers::packet::forward,
+        make: make!(peers::packet::forward),
     },
     Path {
         name: "fwd-tap",
@@ -358,7 +373,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Across,
         floor: Some("floor-drop"),
         rival: Some("bypass"),
-        make: peers::tun::forward,
+        make: make!(peers::tun::forward),
     },
     Path {
         name: "capture-packet",
@@ -366,7 +381,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Dropped,
         floor: Some("floor-drop"),
         rival: Some("consume"),
-        make: peers::packet::capture,
+        make: make!(peers::packet::capture),
     },
     Path {
         name: "capture-xdp",
@@ -374,7 +389,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Dropped,
         floor: Some("floor-drop"),
         rival: Some("consume"),
-        make: peers::xdp::capture_generic,
+        make: make!(peers::xdp::capture_generic),
     },
     Path {
         name: "capture-xdp-native",
@@ -382,7 +397,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Dropped,
         floor: Some("floor-drop"),
         rival: Some("consume"),
-        make: peers::xdp::capture_native,
+        make: make!(peers::xdp::capture_native),
     },
     Path {
         name: "capture-pcap",
@@ -390,7 +405,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Dropped,
         floor: Some("floor-drop"),
         rival: Some("consume"),
-        make: peers::pcap::capture,
+        make: make!(peers::pcap::capture),
     },
     Path {
         name: "own-xdp",
@@ -398,7 +413,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Own,
         floor: None,
         rival: Some("own"),
-        make: peers::xdp::own,
+        make: Make::blind(peers::xdp::own),
     },
     Path {
         name: "own-packet",
@@ -406,7 +421,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Own,
         floor: None,
         rival: Some("own"),
-        make: peers::packet::own,
+        make: Make::blind(peers::packet::own),
     },
 ];
 

@@ -29,7 +29,7 @@ pub(crate) const FAR: &str = "02:00:00:00:00:99";
 /// s0's own address.
 pub(crate) const SINK_ADDRESS: &str = "02:00:00:00:00:50";
 /// Ethernet's type for local experiments: no protocol of the kernel asks for it.
-const EXPERIMENT: u16 = 0x88b5;
+pub(crate) const EXPERIMENT: u16 = 0x88b5;
 pub(crate) const PORT: u16 = 7000;
 /// Ethernet, IPv4 and UDP.
 pub(crate) const HEADERS: usize = 14 + 20 + 8;

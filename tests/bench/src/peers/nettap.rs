@@ -2,12 +2,13 @@
 
 //! NetTap, through its library as programs use it.
 
-use super::{read_header, Peer};
-use crate::generate::{FullSocket, BATCH};
+use super::{Look, Peer, Plain};
+use crate::generate::BATCH;
 use crate::lines::{self, Crowd, Spec};
 use crate::world::{self, ip, A, B};
 use anyhow::{bail, Result};
 use nettap::{Burst, Error, Fanout, Mode, OnFull, Session, Tap, Wait, Waiter};
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ enum Deed {
     Send(Vec<u8>),
 }
 
-struct Program {
+struct Program<L> {
+    look: PhantomData<L>,
     deed: Deed,
     modify: bool,
     burst: Burst,
@@ -33,63 +35,59 @@ struct Program {
     idle: Vec<Tap>,
     /// Sessions of others, which nothing comes for.
     others: Vec<(Session, Vec<Tap>)>,
-    _socket: Option<FullSocket>,
 }
 
 /// Several programs, which look for their packets one after the other.
-struct Programs(Vec<Program>);
+struct Programs<L>(Vec<Program<L>>);
 
-pub(crate) fn input(spec: &Spec) -> Result<Box<dyn Peer>> {
-    let socket = FullSocket::bind()?;
+pub(crate) fn input<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
     if let Some(crowd) = spec.crowd {
-        return crowded(spec, crowd, socket);
+        return crowded::<L>(spec, crowd);
     }
     if spec.wires > 1 {
-        return wired(spec, socket);
+        return wired::<L>(spec);
     }
     let taps = [(A, Mode::Input)];
-    Ok(Box::new(program(spec, &taps, Deed::Return, Some(socket))?))
+    Ok(Box::new(program::<L>(spec, &taps, Deed::Return)?))
 }
 
 /// Each program has a session of its own, and its share of one tap.
-fn crowded(spec: &Spec, crowd: Crowd, socket: FullSocket) -> Result<Box<dyn Peer>> {
-    let mut socket = Some(socket);
-    let one = |_| program(spec, &[(A, Mode::Input)], Deed::Return, socket.take());
+fn crowded<L: Look>(spec: &Spec, crowd: Crowd) -> Result<Box<dyn Peer>> {
+    let one = |_| program::<L>(spec, &[(A, Mode::Input)], Deed::Return);
     let programs = (0..crowd.programs).map(one).collect::<Result<_>>()?;
     Ok(Box::new(Programs(programs)))
 }
 
 /// One session has a tap on each wire.
-fn wired(spec: &Spec, socket: FullSocket) -> Result<Box<dyn Peer>> {
-    let mut socket = Some(socket);
+fn wired<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
     let session = session(&Deed::Return)?;
     let one = |name: String| {
         let taps = [(name.as_str(), Mode::Input)];
-        with_session(session.clone(), spec, &taps, Deed::Return, socket.take())
+        with_session::<L>(session.clone(), spec, &taps, Deed::Return)
     };
     let programs = world::tapped(spec.wires).map(one).collect::<Result<_>>()?;
     Ok(Box::new(Programs(programs)))
 }
 
-pub(crate) fn output(spec: &Spec) -> Result<Box<dyn Peer>> {
+pub(crate) fn output<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
     let taps = [(B, Mode::Output)];
-    Ok(Box::new(program(spec, &taps, Deed::Return, None)?))
+    Ok(Box::new(program::<L>(spec, &taps, Deed::Return)?))
 }
 
-pub(crate) fn bypass(spec: &Spec) -> Result<Box<dyn Peer>> {
+pub(crate) fn bypass<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
     let taps = [(A, Mode::Bypass), (B, Mode::Bypass)];
-    Ok(Box::new(program(spec, &taps, Deed::Cross, None)?))
+    Ok(Box::new(program::<L>(spec, &taps, Deed::Cross)?))
 }
 
-pub(crate) fn consume(spec: &Spec) -> Result<Box<dyn Peer>> {
+pub(crate) fn consume<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
     let taps = [(A, Mode::Input)];
-    Ok(Box::new(program(spec, &taps, Deed::Consume, None)?))
+    Ok(Box::new(program::<L>(spec, &taps, Deed::Consume)?))
 }
 
 pub(crate) fn own(spec: &Spec) -> Result<Box<dyn Peer>> {
     let deed = Deed::Send(world::own_frame(spec.size));
     let taps = [(B, Mode::Output)];
-    Ok(Box::new(program(spec, &taps, deed, None)?))
+    Ok(Box::new(program::<Plain>(spec, &taps, deed)?))
 }
 
 fn session(deed: &Deed) -> Result<Session> {
@@ -98,22 +96,16 @@ fn session(deed: &Deed) -> Result<Session> {
     Ok(Session::builder().prealloc(prealloc).open()?)
 }
 
-fn program(
-    spec: &Spec,
-    places: &[(&str, Mode)],
-    deed: Deed,
-    socket: Option<FullSocket>,
-) -> Result<Program> {
-    with_session(session(&deed)?, spec, places, deed, socket)
+fn program<L: Look>(spec: &Spec, places: &[(&str, Mode)], deed: Deed) -> Result<Program<L>> {
+    with_session(session(&deed)?, spec, places, deed)
 }
 
-fn with_session(
+fn with_session<L: Look>(
     session: Session,
     spec: &Spec,
     places: &[(&str, Mode)],
     deed: Deed,
-    socket: Option<FullSocket>,
-) -> Result<Program> {
+) -> Result<Program<L>> {
     let fanout = spec.crowd.map_or(Fanout::None, |crowd| crowd.fanout);
     let open = |&(name, mode): &(&str, Mode)| {
         let tap = session.tap(name).mode(mode).on_full(OnFull::Drop);
@@ -128,6 +120,7 @@ fn with_session(
         lines::Wait::Adaptive => Wait::Adaptive { spin: 2000 },
     };
     Ok(Program {
+        look: PhantomData,
         deed,
         modify: spec.modify,
         burst: session.burst(BATCH),
@@ -138,7 +131,6 @@ fn with_session(
             .collect::<Result<_>>()?,
         waiter: wait.waiter(),
         session,
-        _socket: socket,
     })
 }
 
@@ -158,7 +150,7 @@ fn idle_session(nth: usize) -> Result<(Session, Vec<Tap>)> {
     Ok((session, taps))
 }
 
-impl Drop for Program {
+impl<L> Drop for Program<L> {
     fn drop(&mut self) {
         let others = self.others.drain(..).flat_map(|(_, taps)| taps);
         for tap in self.idle.drain(..).chain(others) {
@@ -169,14 +161,14 @@ impl Drop for Program {
     }
 }
 
-impl Program {
+impl<L: Look> Program<L> {
     fn take(&mut self) -> Result<usize> {
         let [first, ..] = self.taps.as_slice() else {
             bail!("no tap");
         };
         let n = first.recv_burst(&mut self.burst)?;
         for mut packet in self.burst.packets() {
-            read_header(packet.bytes());
+            L::at(packet.bytes());
             if self.modify {
                 if let Some(byte) = packet.bytes_mut().last_mut() {
                     *byte ^= 1;
@@ -187,7 +179,7 @@ impl Program {
     }
 }
 
-impl Peer for Program {
+impl<L: Look> Peer for Program<L> {
     fn turn(&mut self, _: usize) -> Result<usize> {
         let mut n = match self.deed {
             Deed::Send(_) => 0,
@@ -244,7 +236,7 @@ impl Peer for Program {
     }
 }
 
-impl Peer for Programs {
+impl<L: Look> Peer for Programs<L> {
     fn turn(&mut self, outstanding: usize) -> Result<usize> {
         let mut seen = 0;
         for program in &mut self.0 {
