@@ -11,6 +11,8 @@
 #   WITHIN=1000          seconds after which `test-debug` begins no further test
 #   LINES="input own"    what `bench` measures: paths, lines, or patterns with *
 #   LINE=input           what `bench-profile` takes apart
+#   CPUS=3               processors of the guest of `bench-time`; with several, generator and program have one each
+#   EACH=1               seconds of each of its four runs of a line
 #   CALLS=1000000        calls of the fuzzer, for `hostile`
 #   MINUTES=10           for `hostile` and `soak`: how long each of the storms, or the soak, goes on
 #   KILLS=500            times that `hostile` kills a program
@@ -27,7 +29,7 @@ export KERNEL KDIR KERNELS GUESTS
 ENTER := qemu/enter.sh --
 RUN := qemu/run.sh
 
-.PHONY: help demo bench bench-counts bench-profile bench-gate bench-keep test test-debug hostile soak check shell module user header kernel-tree install clean distclean
+.PHONY: help demo bench bench-counts bench-profile bench-time bench-gate bench-keep test test-debug hostile soak check shell module user header kernel-tree install clean distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -59,6 +61,9 @@ bench-counts: ## the same, and system calls, wake-ups, locked instructions and c
 
 bench-profile: ## the functions in which a line's instructions go: LINE=input
 	@qemu/bench.sh --profile $(or $(LINE),input)
+
+bench-time: ## nanoseconds, packets a second and percentiles of latency, on a machine that has KVM
+	@qemu/bench.sh --time $(LINES)
 
 bench-gate: bench ## and whether NetTap costs more than in tests/bench/reference.json
 	@$(ENTER) build/target/release/ntbench gate build/bench/bench.json tests/bench/reference.json

@@ -71,9 +71,15 @@ impl Run {
     ) -> Option<Unchanged> {
         let back = freed.take_back(entry, self.tap.label.id, taker)?;
         if back.flow != NO_FLOW {
-            outbox.remember(self.tap.out_of_flow(back.flow));
+            self.remember(back.flow, outbox);
         }
         Some(back)
+    }
+
+    /// Its flow has it out until it is delivered. Out of the way of those that are of none.
+    #[inline(never)]
+    fn remember(&self, flow: u32, outbox: &mut Outbox) {
+        outbox.remember(self.tap.out_of_flow(flow));
     }
 
     /// Counts a packet that has ended as the others.
@@ -427,10 +433,9 @@ impl State {
             Ok(()) => End::Reverted,
         };
         let outlet = if result.is_ok() { outlet } else { Outlet::Drop };
-        let mut out = None;
         if let Some(Some(from)) = self.taps.get_mut(home) {
             from.ended(truesize, end);
-            out = from.tap.out_of_flow(flow);
+            outbox.remember(from.tap.out_of_flow(flow));
         }
         if end == End::Crossed {
             if let Some(Some(toward)) = self.taps.get_mut(place) {
@@ -438,7 +443,6 @@ impl State {
             }
         }
         outbox.add(skb, outlet, place);
-        outbox.remember(out);
         freed.add(chain);
     }
 

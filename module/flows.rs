@@ -7,6 +7,7 @@
 //! A bucket is one word, its tap and how many of its packets are out, changed by compare-and-exchange:
 //! whether it may move and that one more packet is out is one decision, whatever other CPUs do.
 
+use crate::sys::atomic::Apart;
 use crate::sys::atomic::Atomic;
 use crate::sys::atomic::Full;
 use crate::sys::atomic::Relaxed;
@@ -18,8 +19,8 @@ const BUCKETS: u32 = 256;
 /// Of a packet that is in no bucket.
 pub(crate) const NO_FLOW: u32 = u32::MAX;
 
-/// The buckets of one fan-out.
-pub(crate) struct Flows(KVec<Atomic<u64>>);
+/// The buckets of one fan-out, apart: a flow stays on a CPU where RSS is, and others' flows are its neighbours.
+pub(crate) struct Flows(KVec<Apart<Atomic<u64>>>);
 
 fn tap_of(word: u64) -> u32 {
     word.wrapping_shr(32) as u32
@@ -38,7 +39,7 @@ impl Flows {
     pub(crate) fn new() -> Result<Self> {
         let mut buckets = KVec::with_capacity(BUCKETS as usize, GFP_KERNEL)?;
         for _ in 0..BUCKETS {
-            buckets.push_within_capacity(Atomic::new(0))?;
+            buckets.push_within_capacity(Apart::new(Atomic::new(0)))?;
         }
         Ok(Self(buckets))
     }
@@ -89,15 +90,6 @@ impl Flows {
         }
     }
 
-    /// The other end of a packet that [`Flows::enter`] has counted: it is out until this is dropped.
-    pub(crate) fn out(self: &Arc<Self>, bucket: u32, tap: u32) -> Out {
-        Out {
-            flows: Arc::clone(self),
-            bucket,
-            tap,
-        }
-    }
-
     /// How much a bucket is drawn to a tap: whoever of several draws it most should have it, so that
     /// one tap more or less moves no others' flows (rendezvous hashing).
     pub(crate) fn pull(bucket: u32, tap: u32) -> u32 {
@@ -109,16 +101,104 @@ impl Flows {
     }
 }
 
-/// A packet that its flow has out: in its tap, or on its way to be delivered.
-pub(crate) struct Out {
-    flows: Arc<Flows>,
-    bucket: u32,
-    tap: u32,
+/// A packet that its flow has out, as [`Flows::enter`] has counted it.
+pub(crate) struct Out<'a> {
+    pub(crate) flows: &'a Arc<Flows>,
+    pub(crate) bucket: u32,
+    pub(crate) tap: u32,
 }
 
-impl Drop for Out {
-    fn drop(&mut self) {
+impl Out<'_> {
+    /// It is out no longer.
+    pub(crate) fn end(self) {
         self.flows.leave(self.bucket, self.tap, 1);
+    }
+}
+
+/// Packets of one bucket that were remembered one after the other.
+struct Series {
+    /// Their fan-out; nothing: that of those before them.
+    flows: Option<Arc<Flows>>,
+    tap: u32,
+    bucket: u16,
+    packets: u16,
+}
+
+impl Series {
+    const NONE: Self = Self {
+        flows: None,
+        tap: 0,
+        bucket: 0,
+        packets: 0,
+    };
+}
+
+/// Packets that are out until they have been delivered, `N` at most. Their fan-out is held once for all that
+/// follow each other, and not for each: its count of holders is a word that all CPUs share.
+pub(crate) struct Outs<const N: usize> {
+    all: [Series; N],
+    used: usize,
+    /// The place of the last that names its fan-out.
+    named: usize,
+}
+
+impl<const N: usize> Outs<N> {
+    /// None.
+    pub(crate) fn new() -> Self {
+        Self {
+            all: [const { Series::NONE }; N],
+            used: 0,
+            named: 0,
+        }
+    }
+
+    /// One more.
+    pub(crate) fn add(&mut self, out: &Out<'_>) {
+        let named = self.all.get(self.named).and_then(|s| s.flows.as_ref());
+        let is_same = named.is_some_and(|flows| Arc::ptr_eq(flows, out.flows));
+        let bucket = out.bucket as u16;
+        let last = self.used.checked_sub(1);
+        if let Some(last) = last.and_then(|last| self.all.get_mut(last)) {
+            if is_same && (last.bucket, last.tap) == (bucket, out.tap) {
+                last.packets = last.packets.wrapping_add(1);
+                return;
+            }
+        }
+        if let Some(free) = self.all.get_mut(self.used) {
+            if !is_same {
+                self.named = self.used;
+            }
+            *free = Series {
+                flows: (!is_same).then(|| Arc::clone(out.flows)),
+                tap: out.tap,
+                bucket,
+                packets: 1,
+            };
+            self.used = self.used.wrapping_add(1);
+        }
+    }
+
+    /// They have been delivered.
+    pub(crate) fn end(&mut self) {
+        let used = core::mem::take(&mut self.used);
+        self.named = 0;
+        let mut flows = None;
+        for series in self.all.iter_mut().take(used) {
+            flows = series.flows.take().or(flows);
+            if let Some(flows) = &flows {
+                flows.leave(
+                    u32::from(series.bucket),
+                    series.tap,
+                    u32::from(series.packets),
+                );
+            }
+        }
+    }
+}
+
+impl<const N: usize> Drop for Outs<N> {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -74,7 +74,7 @@ impl Haul {
                 match &mut haul.out {
                     Some(out) => out.add(packet.flow),
                     // Without memory to remember it the flow may move a moment early.
-                    None => drop(tap.out_of_flow(packet.flow)),
+                    None => tap.leave_flow(packet.flow),
                 }
             }
         }

@@ -9,10 +9,12 @@
 //!
 //! Who is here is published by RCU and changes under RTNL.
 
+use crate::sys::atomic::Apart;
 use crate::sys::atomic::Atomic;
 use crate::sys::atomic::Relaxed;
 use kernel::alloc::KBox;
 use kernel::alloc::KVec;
+use kernel::cpu::CpuId;
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::rcu;
@@ -55,14 +57,33 @@ use crate::uapi::tap::OnFull;
 /// Most taps that share an intake.
 const MEMBERS_MAX: usize = 64;
 
-/// Who is at an intake.
-struct Members(KVec<Arc<Inlet>>);
+/// Who is at an intake: those on standby behind the others.
+struct Members {
+    all: KVec<Arc<Inlet>>,
+    /// How many are not on standby.
+    consumers: usize,
+}
 
 impl Members {
     /// Nobody, with room for all that there may be.
     fn new() -> Result<KBox<Self>> {
-        let members = KVec::with_capacity(MEMBERS_MAX, GFP_KERNEL)?;
-        Ok(KBox::new(Self(members), GFP_KERNEL)?)
+        let all = KVec::with_capacity(MEMBERS_MAX, GFP_KERNEL)?;
+        Ok(KBox::new(Self { all, consumers: 0 }, GFP_KERNEL)?)
+    }
+
+    /// Adds one.
+    fn add(&mut self, member: Arc<Inlet>) -> Result {
+        let consumes = usize::from(!member.tap.options.standby);
+        self.all.push_within_capacity(member).map_err(|_| ENOSPC)?;
+        self.consumers = self.consumers.wrapping_add(consumes);
+        Ok(())
+    }
+
+    /// The place of whoever serves this CPU; nothing: nobody consumes. Bottom halves are off.
+    #[inline]
+    fn place_of_cpu(&self) -> Option<usize> {
+        let cpu = CpuId::current().as_u32() as usize;
+        cpu.checked_rem(self.consumers)
     }
 }
 
@@ -81,15 +102,17 @@ pub(crate) struct Intake {
     filter: Filter,
     flows: Option<Arc<Flows>>,
     /// Who is asked first among equals.
-    turn: Atomic<u32>,
+    turn: Apart<Atomic<u32>>,
     #[pin]
     hooks: Mutex<[Option<Hook<Intake>>; 2]>,
 }
 
 /// What became of a packet that was offered to the members.
-enum Offer {
+enum Offer<'a> {
     Taken,
-    Missed(Missed, Option<Arc<Inlet>>),
+    Missed(Missed, &'a Tap),
+    /// No gate is open.
+    Nobody(Skb),
 }
 
 impl Intake {
@@ -97,7 +120,7 @@ impl Intake {
     pub(crate) fn new(common: Common, filter: Option<KBox<Named>>) -> Result<Arc<Self>> {
         let flows = match common.fanout {
             Fanout::Flow => Some(Arc::new(Flows::new()?, GFP_KERNEL)?),
-            Fanout::None | Fanout::Any => None,
+            Fanout::None | Fanout::Any | Fanout::Cpu => None,
         };
         let members = Published::new();
         drop(members.replace(Some(Members::new()?)));
@@ -113,7 +136,7 @@ impl Intake {
                 filter: Filter::new(filter),
                 spare <- new_mutex!(Some(spare), "nettap_members"),
                 flows,
-                turn: Atomic::new(0),
+                turn: Apart::new(Atomic::new(0)),
                 hooks <- new_mutex!([None, None], "nettap_hooks"),
             }),
             GFP_KERNEL,
@@ -193,22 +216,28 @@ impl Intake {
                 .list((&reading).into())
                 .iter()
                 .filter(|member| stays(member));
-            let mut all = Iterator::chain(staying.cloned(), comes);
-            all.try_for_each(|member| next.0.push_within_capacity(member).map_err(|_| ENOSPC))
+            let all = || Iterator::chain(staying.clone(), &comes);
+            [false, true].into_iter().try_for_each(|standby| {
+                let mut these = all().filter(|m| m.tap.options.standby == standby);
+                these.try_for_each(|member| next.add(Arc::clone(member)))
+            })
         };
-        let count = next.0.len();
+        let count = next.all.len();
         let mut old = match filled {
             Ok(()) => self.members.replace(Some(next)).wait().ok_or(EINVAL)?,
             Err(_) => next,
         };
-        old.0.clear();
+        old.all.clear();
+        old.consumers = 0;
         *spare = Some(old);
         filled.map(|()| count)
     }
 
     #[inline]
     fn list<'a>(&'a self, reading: Reading<'a>) -> &'a [Arc<Inlet>] {
-        self.members.get(reading).map_or(&[], |members| &members.0)
+        self.members
+            .get(reading)
+            .map_or(&[], |members| &members.all)
     }
 
     /// Writes what its taps have in common into a record.
@@ -225,17 +254,21 @@ impl Intake {
 impl Intake {
     /// One packet, or one piece of one.
     #[inline(always)]
-    fn one(&self, members: &[Arc<Inlet>], mut skb: Skb, way: Way, snap: u32) -> Verdict {
-        // Nearly always there is one tap, and it takes the packet.
-        if let [only] = members {
-            if only.tap.takes() {
-                match detour_here(only, skb, way, NO_FLOW, snap) {
+    fn one(&self, members: &Members, mut skb: Skb, way: Way, snap: u32) -> Verdict {
+        // Nearly always there is one tap, or one for this CPU, and it takes the packet.
+        let nearest = match &*members.all {
+            [only] => Some(only),
+            _ => self.of_this_cpu(members),
+        };
+        if let Some(nearest) = nearest {
+            if nearest.tap.takes() {
+                match detour_here(nearest, skb, way, NO_FLOW, snap) {
                     Ok(()) => return Verdict::Stolen,
                     Err(Missed {
                         skb: Some(again),
                         miss: None,
                     }) => skb = again,
-                    Err(missed) => return self.missed(members, missed, Some(Arc::clone(only))),
+                    Err(missed) => return self.missed(&nearest.tap, missed),
                 }
             }
         }
@@ -243,63 +276,66 @@ impl Intake {
     }
 
     #[inline(never)]
-    fn one_of_many(&self, members: &[Arc<Inlet>], skb: Skb, way: Way, snap: u32) -> Verdict {
+    fn one_of_many(&self, members: &Members, skb: Skb, way: Way, snap: u32) -> Verdict {
         match self.offer(members, skb, way, snap) {
             Offer::Taken => Verdict::Stolen,
-            Offer::Missed(missed, by) => self.missed(members, missed, by),
+            Offer::Missed(missed, by) => self.missed(by, missed),
+            Offer::Nobody(skb) => {
+                if let Some(inlet) = self.who_counts(members) {
+                    inlet.tap.passed_stalled.add(1);
+                }
+                Verdict::Pass(skb)
+            }
         }
     }
 
+    /// Whoever serves this CPU, if the CPU decides. Bottom halves are off.
+    #[inline(never)]
+    fn of_this_cpu<'a>(&self, members: &'a Members) -> Option<&'a Arc<Inlet>> {
+        if self.fanout != Fanout::Cpu {
+            return None;
+        }
+        members.all.get(members.place_of_cpu()?)
+    }
+
+    /// Who counts a packet that goes to nobody: one for all, or for each CPU one, so that they share no counter.
+    #[inline(never)]
+    fn who_counts<'a>(&self, members: &'a Members) -> Option<&'a Arc<Inlet>> {
+        self.of_this_cpu(members).or(members.all.first())
+    }
+
     /// Gives a packet to a tap whose gate is open; the gate may close meanwhile, then to another.
-    fn offer(&self, members: &[Arc<Inlet>], skb: Skb, way: Way, snap: u32) -> Offer {
+    fn offer<'a>(&self, members: &'a Members, skb: Skb, way: Way, snap: u32) -> Offer<'a> {
         let mut skb = skb;
         // Each turn one gate more has been seen to close.
-        for _ in 0..=members.len() {
+        for _ in 0..=members.all.len() {
             let Some((inlet, flow)) = self.choose(members, &skb) else {
                 break;
             };
             match detour(inlet, skb, way, flow, snap) {
                 Ok(()) => return Offer::Taken,
                 Err(missed) => {
-                    drop(inlet.tap.out_of_flow(flow));
+                    inlet.tap.leave_flow(flow);
                     match (missed.miss, missed.skb) {
                         (None, Some(again)) => skb = again,
-                        (miss, skb) => {
-                            let missed = Missed { skb, miss };
-                            return Offer::Missed(missed, Some(Arc::clone(inlet)));
-                        }
+                        (miss, skb) => return Offer::Missed(Missed { skb, miss }, &inlet.tap),
                     }
                 }
             }
         }
-        let missed = Missed {
-            skb: Some(skb),
-            miss: None,
-        };
-        Offer::Missed(missed, None)
+        Offer::Nobody(skb)
     }
 
     /// The tap that a packet is for, and its flow.
-    fn choose<'a>(&self, members: &'a [Arc<Inlet>], skb: &Skb) -> Option<(&'a Arc<Inlet>, u32)> {
-        if let [only] = members {
+    fn choose<'a>(&self, members: &'a Members, skb: &Skb) -> Option<(&'a Arc<Inlet>, u32)> {
+        if let [only] = &*members.all {
             return only.tap.takes().then_some((only, NO_FLOW));
         }
-        let Some(flows) = &self.flows else {
-            return self.emptiest(members).map(|inlet| (inlet, NO_FLOW));
-        };
-        let bucket = Flows::bucket(skb.flow_hash());
-        let open = |tap| {
-            let is_it = |m: &&Arc<Inlet>| m.tap.label.id == tap && m.tap.takes();
-            members.iter().find(is_it)
-        };
-        let prefer = || {
-            let open = members.iter().filter(|m| m.tap.takes());
-            let ids = open.map(|m| m.tap.label.id);
-            ids.max_by_key(|&id| Flows::pull(bucket, id))
-        };
-        let tap = flows.enter(bucket, |tap| open(tap).is_some(), prefer)?;
-        let inlet = members.iter().find(|m| m.tap.label.id == tap)?;
-        Some((inlet, bucket))
+        match &self.flows {
+            Some(flows) => of_flow(flows, &members.all, skb),
+            None if self.fanout == Fanout::Cpu => Some((nearest(members)?, NO_FLOW)),
+            None => Some((self.emptiest(&members.all)?, NO_FLOW)),
+        }
     }
 
     /// The open tap that holds least; among equals they take turns.
@@ -315,20 +351,9 @@ impl Intake {
         Some(least)
     }
 
-    /// The `on_full` policy, for a packet that a tap had no room for; else there was no tap.
+    /// The `on_full` policy, for a packet that a tap had no room for.
     #[inline(never)]
-    fn missed(&self, members: &[Arc<Inlet>], missed: Missed, by: Option<Arc<Inlet>>) -> Verdict {
-        let tap = match &by {
-            Some(inlet) => &inlet.tap,
-            None => match (members.first(), missed.skb) {
-                (Some(first), Some(skb)) => {
-                    first.tap.passed_stalled.add(1);
-                    return Verdict::Pass(skb);
-                }
-                (None, Some(skb)) => return Verdict::Pass(skb),
-                (_, None) => return Verdict::Stolen,
-            },
-        };
+    fn missed(&self, tap: &Tap, missed: Missed) -> Verdict {
         let miss = missed.miss.unwrap_or(Miss::Other);
         match missed.skb {
             Some(skb) if self.on_full() == OnFull::Pass => {
@@ -351,15 +376,15 @@ impl Intake {
 
     /// Each piece is a packet of its own: those that find no room go their way by themselves.
     #[inline(never)]
-    fn segments(&self, members: &[Arc<Inlet>], skb: Skb, way: Way, snap: u32) -> Verdict {
+    fn segments(&self, members: &Members, skb: Skb, way: Way, snap: u32) -> Verdict {
+        let Some(counting) = self.who_counts(members) else {
+            return Verdict::Pass(skb);
+        };
         let segments = match skb.segment(way) {
             Ok(segments) => segments,
             Err(skb) => {
-                let missed = Missed {
-                    skb,
-                    miss: Some(Miss::Other),
-                };
-                return self.missed(members, missed, members.first().cloned());
+                let miss = Some(Miss::Other);
+                return self.missed(&counting.tap, Missed { skb, miss });
             }
         };
         for segment in segments {
@@ -377,20 +402,22 @@ impl Intake {
 impl OnPacket for Intake {
     #[inline(always)]
     fn on_packet(&self, skb: Skb, way: Way, reading: Reading<'_>) -> Verdict {
-        let members = self.list(reading);
+        let Some(members) = self.members.get(reading) else {
+            return Verdict::Pass(skb);
+        };
         // First of all: what the filter does not want, a bypass tap does not cut off either.
         let snap = match self.filter.admits(&skb, way, reading) {
             Admit::Take(bytes) => bytes,
             Admit::Pass => {
-                if let Some(first) = members.first() {
-                    first.tap.passed_filter.add(1);
+                if let Some(inlet) = self.who_counts(members) {
+                    inlet.tap.passed_filter.add(1);
                 }
                 return Verdict::Pass(skb);
             }
         };
         if self.mode == Mode::Bypass && way == Way::Sent {
-            if let Some(first) = members.first() {
-                first.tap.cut_off.add(1);
+            if let Some(inlet) = self.who_counts(members) {
+                inlet.tap.cut_off.add(1);
             }
             return Verdict::Drop(skb);
         }
@@ -400,6 +427,37 @@ impl OnPacket for Intake {
             self.one(members, skb, way, snap)
         }
     }
+}
+
+/// The tap that has a packet's flow, or shall have it, and the flow.
+fn of_flow<'a>(
+    flows: &Flows,
+    members: &'a [Arc<Inlet>],
+    skb: &Skb,
+) -> Option<(&'a Arc<Inlet>, u32)> {
+    let bucket = Flows::bucket(skb.flow_hash());
+    let open = |tap| {
+        let is_it = |m: &&Arc<Inlet>| m.tap.label.id == tap && m.tap.takes();
+        members.iter().find(is_it)
+    };
+    let prefer = || {
+        let open = members.iter().filter(|m| m.tap.takes());
+        let ids = open.map(|m| m.tap.label.id);
+        ids.max_by_key(|&id| Flows::pull(bucket, id))
+    };
+    let tap = flows.enter(bucket, |tap| open(tap).is_some(), prefer)?;
+    let inlet = members.iter().find(|m| m.tap.label.id == tap)?;
+    Some((inlet, bucket))
+}
+
+/// The open tap that serves this CPU; where that is closed, the next one that is open. Bottom halves are off.
+fn nearest(members: &Members) -> Option<&Arc<Inlet>> {
+    let place = members.place_of_cpu().unwrap_or(0);
+    let (consumers, standby) = members.all.split_at_checked(members.consumers)?;
+    let (before, from) = consumers.split_at_checked(place)?;
+    let wanted = Iterator::chain(from.iter(), before);
+    let mut line = Iterator::chain(wanted, standby);
+    line.find(|m| m.tap.takes())
 }
 
 /// Who has the packets while nobody consumes.
@@ -462,7 +520,7 @@ impl Intake {
             Ok(()) => return End::HandedOver,
             Err(missed) => missed,
         };
-        match self.missed(&[], missed, Some(Arc::clone(to))) {
+        match self.missed(&to.tap, missed) {
             Verdict::Pass(skb) => {
                 match way {
                     Way::Received => skb.deliver_input(),

@@ -4,6 +4,7 @@
 //! without it.
 
 use crate::flows::Out;
+use crate::flows::Outs;
 use crate::revert::Outlet;
 use crate::sys::queue::Queue;
 use crate::sys::skb::Skb;
@@ -18,8 +19,7 @@ pub(crate) struct Outbox {
     output: Queue,
     dropped: Queue,
     /// Flows that have packets out until these have been delivered.
-    outs: [Option<Out>; ROUND],
-    flows: usize,
+    outs: Outs<ROUND>,
 }
 
 impl Outbox {
@@ -30,8 +30,7 @@ impl Outbox {
             input: Queue::new(),
             output: Queue::new(),
             dropped: Queue::new(),
-            outs: [const { None }; ROUND],
-            flows: 0,
+            outs: Outs::new(),
         }
     }
 
@@ -53,13 +52,9 @@ impl Outbox {
     }
 
     /// Remembers the flow that a packet is of, until it has been delivered.
-    pub(crate) fn remember(&mut self, out: Option<Out>) {
-        if out.is_none() {
-            return;
-        }
-        if let Some(free) = self.outs.get_mut(self.flows) {
-            *free = out;
-            self.flows = self.flows.wrapping_add(1);
+    pub(crate) fn remember(&mut self, out: Option<Out<'_>>) {
+        if let Some(out) = out {
+            self.outs.add(&out);
         }
     }
 
@@ -70,9 +65,6 @@ impl Outbox {
         self.output.leave(|place| lost(place as usize));
         self.input.enter(|place| lost(place as usize));
         self.dropped.free(budget);
-        if self.flows > 0 {
-            self.flows = 0;
-            self.outs.iter_mut().for_each(|out| drop(out.take()));
-        }
+        self.outs.end();
     }
 }

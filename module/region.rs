@@ -23,6 +23,7 @@
 //! Locks: the free list's spinlock is innermost; bottom halves are off around it.
 
 use crate::sys::atomic::Acquire;
+use crate::sys::atomic::Apart;
 use crate::sys::atomic::Atomic;
 use crate::sys::atomic::Full;
 use crate::sys::atomic::Relaxed;
@@ -100,17 +101,18 @@ pub(crate) struct Region {
     pages: SharedPages,
     mbuf_size: u32,
     slots: KVVec<Slot>,
+    /// All CPUs write it now and then, and read the fields above for each packet.
     #[pin]
-    free: SpinLock<FreeList>,
+    free: Apart<SpinLock<FreeList>>,
     /// One more than the largest index ever handed out. The list is last in first out, so this is as
     /// many mbufs as were ever out at once.
     peak: Atomic<u32>,
     reclaimed: Counter,
     /// Packets that have left with mbufs as their fragments, each under the name of its first mbuf.
     #[pin]
-    sending: SpinLock<Sender>,
+    sending: Apart<SpinLock<Sender>>,
     /// How many of them have not been freed.
-    under_way: Atomic<u32>,
+    under_way: Apart<Atomic<u32>>,
     /// For programs that work together.
     locks: Arc<Locks>,
 }
@@ -145,11 +147,11 @@ impl Region {
                 pages,
                 mbuf_size,
                 slots,
-                free <- new_spinlock!(FreeList { head: 0, count: mbufs }, "nettap_free"),
+                free <- Apart::pin(new_spinlock!(FreeList { head: 0, count: mbufs }, "nettap_free")),
                 peak: Atomic::new(0),
                 reclaimed: Counter::new(),
-                sending <- new_spinlock!(sender, "nettap_sending"),
-                under_way: Atomic::new(0),
+                sending <- Apart::pin(new_spinlock!(sender, "nettap_sending")),
+                under_way: Apart::new(Atomic::new(0)),
                 locks,
             }),
             GFP_KERNEL,

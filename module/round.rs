@@ -101,8 +101,11 @@ impl Attention {
         self.0.load(Relaxed)
     }
 
+    /// Nothing is written where nothing changes: detours on other CPUs read this for each packet.
     fn turn(&self, to: bool) {
-        self.0.store(to, Relaxed);
+        if self.get() != to {
+            self.0.store(to, Relaxed);
+        }
     }
 }
 

@@ -49,6 +49,7 @@ use crate::round::Ring;
 use crate::round::State;
 use crate::stats::bump;
 use crate::stats::Counter;
+use crate::sys::atomic::Apart;
 use crate::sys::atomic::Atomic;
 use crate::sys::atomic::Relaxed;
 use crate::sys::chardev::PollRequest;
@@ -100,8 +101,9 @@ pub(crate) struct Serving {
     pub(crate) comm: [u8; 16],
     alpha_min: Duration,
     alpha_max: Duration,
+    /// Written by rounds, and not where every detour reads.
     #[pin]
-    pub(crate) state: SpinLock<State>,
+    pub(crate) state: Apart<SpinLock<State>>,
     /// Whether the server looks soon by itself: a detour need not ask for it.
     attentive: Attention,
     calls: Counter,
@@ -207,7 +209,7 @@ impl Serving {
                 comm: current_comm(),
                 alpha_min: alpha.0,
                 alpha_max: alpha.1,
-                state <- new_spinlock!(state, "nettap_state"),
+                state <- Apart::pin(new_spinlock!(state, "nettap_state")),
                 attentive: Attention::new(),
                 calls: Counter::new(),
                 wakeups: Counter::new(),

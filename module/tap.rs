@@ -8,6 +8,7 @@
 //! cell is booked and not while the packet is copied. The way back is under the lock of the session
 //! (`serve`). Order: session, then tap.
 
+use crate::sys::atomic::Apart;
 use crate::sys::atomic::Atomic;
 use crate::sys::atomic::Relaxed;
 use kernel::new_spinlock;
@@ -99,6 +100,14 @@ struct Up {
     counts: DetourCounts,
 }
 
+/// What the way up has counted, for those who look without its lock.
+struct Begun {
+    /// Packets that were detoured.
+    packets: Atomic<u64>,
+    /// Their bytes.
+    bytes: Atomic<u64>,
+}
+
 /// A cell of the detour ring that a packet has booked.
 #[derive(Clone, Copy)]
 pub(crate) struct Booked {
@@ -132,20 +141,18 @@ pub(crate) struct Tap {
     pub(crate) region: Arc<Region>,
     pub(crate) detour: RingPages,
     pub(crate) revert: RingPages,
+    // What is written for each packet stands apart from what is only read, and by who writes it.
     #[pin]
-    up: SpinLock<Up>,
+    up: Apart<SpinLock<Up>>,
+    begun: Apart<Begun>,
+    /// Bytes of packets that have ended: the other half of `max_bytes`, kept by the way back.
+    ended_bytes: Apart<Atomic<u64>>,
     /// Entries of the revert ring that are a batch.
     batch: u32,
     /// The gate as those see it who choose among several taps.
     gate: Atomic<u32>,
     /// Whether the program has shown life since it stalled.
     life: Atomic<bool>,
-    /// Packets that were detoured: the way up's count, for those who look without its lock.
-    begun_packets: Atomic<u64>,
-    /// Bytes of packets that were detoured, for them too; kept by the way up.
-    begun_bytes: Atomic<u64>,
-    /// Bytes of packets that have ended: the other half of `max_bytes`, kept by the way back.
-    ended_bytes: Atomic<u64>,
     /// Super-packets among those that were detoured.
     gso: Counter,
     pub(crate) passed: MissCounts,
@@ -184,7 +191,7 @@ impl Tap {
             region,
             detour,
             revert,
-            up <- new_spinlock!(
+            up <- Apart::pin(new_spinlock!(
                 Up {
                     gate: Gate::Waiting,
                     stalled_at: 0,
@@ -197,13 +204,15 @@ impl Tap {
                     counts: DetourCounts::default(),
                 },
                 "nettap_up"
-            ),
+            )),
+            begun: Apart::new(Begun {
+                packets: Atomic::new(0),
+                bytes: Atomic::new(0),
+            }),
+            ended_bytes: Apart::new(Atomic::new(0)),
             batch: BATCH.min(options.ring_cells / 2),
             gate: Atomic::new(Gate::Waiting as u32),
             life: Atomic::new(false),
-            begun_packets: Atomic::new(0),
-            begun_bytes: Atomic::new(0),
-            ended_bytes: Atomic::new(0),
             gso: Counter::new(),
             passed: MissCounts::new(),
             dropped: MissCounts::new(),
@@ -302,7 +311,7 @@ impl Tap {
         let number = up.next_number;
         up.next_number = number.wrapping_add(1);
         bump(&mut up.counts.detoured, 1);
-        self.begun_packets.store(up.counts.detoured, Relaxed);
+        self.begun.packets.store(up.counts.detoured, Relaxed);
         bump(&mut up.counts.bytes, u64::from(extent.wire_len));
         self.begin(u64::from(extent.truesize));
         // The programs' position is as the producer last saw it; look again only for a new record.
@@ -324,13 +333,14 @@ impl Tap {
     pub(crate) fn held(&self) -> u64 {
         // In this order: what has ended has begun before.
         let ended = self.ended_bytes.load(Relaxed);
-        self.begun_bytes.load(Relaxed).wrapping_sub(ended)
+        self.begun.bytes.load(Relaxed).wrapping_sub(ended)
     }
 
     /// Under the tap's lock.
     fn begin(&self, truesize: u64) {
-        let begun = self.begun_bytes.load(Relaxed);
-        self.begun_bytes
+        let begun = self.begun.bytes.load(Relaxed);
+        self.begun
+            .bytes
             .store(begun.wrapping_add(truesize), Relaxed);
     }
 
@@ -348,7 +358,7 @@ impl Tap {
         let mut up = self.up.lock();
         let counts = &mut up.counts;
         counts.detoured = counts.detoured.wrapping_sub(1);
-        self.begun_packets.store(counts.detoured, Relaxed);
+        self.begun.packets.store(counts.detoured, Relaxed);
         counts.bytes = counts.bytes.wrapping_sub(u64::from(extent.wire_len));
         self.begin(0u64.wrapping_sub(u64::from(extent.truesize)));
     }
@@ -371,13 +381,23 @@ impl Tap {
             .store(ended.wrapping_add(truesize), Relaxed);
     }
 
-    /// What a packet of a flow that has ended, or was not detoured after all, drops when it is delivered.
-    pub(crate) fn out_of_flow(&self, flow: u32) -> Option<Out> {
+    /// What a packet of a flow that has ended is until it is delivered.
+    pub(crate) fn out_of_flow(&self, flow: u32) -> Option<Out<'_>> {
         if flow == NO_FLOW {
             return None;
         }
-        let flows = self.flows.as_ref()?;
-        Some(flows.out(flow, self.label.id))
+        Some(Out {
+            flows: self.flows.as_ref()?,
+            bucket: flow,
+            tap: self.label.id,
+        })
+    }
+
+    /// A packet of a flow was not detoured after all, or its flow is not to wait for it.
+    pub(crate) fn leave_flow(&self, flow: u32) {
+        if let Some(out) = self.out_of_flow(flow) {
+            out.end();
+        }
     }
 
     /// The same for many packets at once, of the flows that are added to it. Sleeps.
@@ -498,7 +518,7 @@ impl Tap {
 
     /// Packets detoured so far, as far as one can say without the lock.
     pub(crate) fn detoured(&self) -> u64 {
-        self.begun_packets.load(Relaxed)
+        self.begun.packets.load(Relaxed)
     }
 
     /// Whether the program has given so much back by this tap's ring that a round is worth its while, as far

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
-# `make bench` and its relatives: build what is measured and measure it, in a guest whose clock counts instructions.
+# `make bench` and its relatives: build what is measured and measure it, in a guest whose clock counts instructions; or
+# with --time in one that has a clock, which measures something only where KVM lends the processors.
 #
 #	bench.sh [LINE]…		paths, lines or patterns, as `ntbench list` names them; without any, all
 #	bench.sh --counts [LINE]…	and what happens for a packet: calls, wake-ups, locked instructions, copies
 #	bench.sh --profile [LINE]…	and in which functions it goes
+#	bench.sh --time [LINE]…		nanoseconds, throughput and percentiles of latency; CPUS=1: in one processor
 #
-# Results: build/bench/bench.json; with counts, the plugin's in build/bench/counts. Counting is the work of a plugin of
-# QEMU's emulator (tests/bench/plugin) and does not change what is counted: the clock is the guest's instructions.
+# Results: build/bench/bench.json, and time.json of --time; with counts, the plugin's in build/bench/counts. Counting is the
+# work of a plugin of QEMU's emulator (tests/bench/plugin) and does not change what is counted: the clock is the guest's
+# instructions.
 
 # shellcheck source=qemu/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -29,12 +32,13 @@ plugin() {
 }
 
 main() {
-	local counts='' profile='' options=() files line release status=0
+	local counts='' profile='' time='' options=() arguments=() name=bench files line release status=0
 	cd "$NETTAP"
 	while [[ ${1:-} == --* ]]; do
 		case $1 in
 		--counts) counts=1 ;;
 		--profile) counts=1 profile=1 ;;
+		--time) time=1 name=time ;;
 		*) die "bench.sh: unknown option $1" ;;
 		esac
 		shift
@@ -44,9 +48,17 @@ main() {
 	step "benchmark" bound qemu/enter.sh -- \
 		cargo build --release --package nettap-bench --package nettap-bench-plugin
 	mkdir -p "$OUT"
+	if [[ $time ]]; then
+		# A processor for the generator, one for the program, and one for whatever else the guest does.
+		options+=(--smp "${CPUS:-3}" --mem 2048)
+		arguments+=(--time ${EACH:+--seconds "$EACH"})
+	else
+		options+=(--icount --append "$APPEND")
+		arguments+=(${PACKETS:+--packets "$PACKETS"})
+	fi
 	[[ -z $counts ]] || options+=(--plugin "$(plugin "$release")")
-	bound qemu/run.sh --icount --timeout "${TIMEOUT:-7200}" --out "$OUT" --append "$APPEND" "${options[@]}" -- \
-		tests/bench/run.sh ${PACKETS:+--packets "$PACKETS"} "$@" || status=$?
+	bound qemu/run.sh --timeout "${TIMEOUT:-7200}" --out "$OUT" "${options[@]}" -- \
+		tests/bench/run.sh "$name" "${arguments[@]}" "$@" || status=$?
 	files=(--json build/bench/bench.json --counts build/bench/counts --symbols build/bench/symbols)
 	[[ -z $counts ]] || ntbench count "${files[@]}"
 	if [[ $profile ]]; then
@@ -54,7 +66,7 @@ main() {
 			ntbench profile "${files[@]}" "$line"
 		done
 	else
-		ntbench table build/bench/bench.json
+		ntbench table "build/bench/$name.json"
 	fi
 	return "$status"
 }

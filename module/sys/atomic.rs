@@ -9,11 +9,14 @@
 //! the kernel.
 
 use core::cell::UnsafeCell;
+use core::ops::Deref;
 pub(crate) use core::sync::atomic::Ordering;
 pub(crate) use core::sync::atomic::Ordering::Acquire;
 pub(crate) use core::sync::atomic::Ordering::Relaxed;
 pub(crate) use core::sync::atomic::Ordering::Release;
 pub(crate) use core::sync::atomic::Ordering::SeqCst as Full;
+
+use kernel::prelude::*;
 
 /// A value that several processors may read and write at once.
 #[repr(transparent)]
@@ -26,6 +29,36 @@ impl<T> Atomic<T> {
     /// With this value.
     pub(crate) const fn new(value: T) -> Self {
         Self(UnsafeCell::new(value))
+    }
+}
+
+/// A value that has its cache lines for itself: to write it takes nothing away from processors that only read
+/// what would stand beside it.
+#[pin_data]
+#[repr(align(64))]
+pub(crate) struct Apart<T> {
+    #[pin]
+    value: T,
+}
+
+impl<T> Apart<T> {
+    /// This value.
+    pub(crate) const fn new(value: T) -> Self {
+        Self { value }
+    }
+
+    /// One that is made in its place.
+    pub(crate) fn pin(value: impl PinInit<T>) -> impl PinInit<Self> {
+        pin_init!(Self { value <- value })
+    }
+}
+
+impl<T> Deref for Apart<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.value
     }
 }
 

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
-# The guest's side of `make bench`: loads the module and measures the lines that are named, or all. /out gets the results
-# and the guest's symbols.
+# The guest's side of `make bench` and `make bench-time`: loads the module and measures the lines that are named, or all.
+# /out gets the results, in NAME.json, and the guest's symbols.
 #
-#	qemu/run.sh --icount --out DIR -- tests/bench/run.sh [OPTION]… [LINE]…	(the options are those of `ntbench measure`)
+#	qemu/run.sh --icount --out DIR -- tests/bench/run.sh NAME [OPTION]… [LINE]…	(options: those of `ntbench measure`)
 
 set -euo pipefail
 
 HERE=$(cd "$(dirname "$0")" && pwd -P)
 readonly HERE
 
+results=/out/$1.json
+shift
 insmod "${NETTAP_MODULE:-$HERE/../../build/$(uname -r)/nettap.ko}"
 cp /proc/kallsyms /out/symbols
-exec "$HERE/../../build/target/release/ntbench" measure --json /out/bench.json "$@"
+exec "$HERE/../../build/target/release/ntbench" measure --json "$results" "$@"

@@ -56,9 +56,19 @@
 #define NETTAP_FEATURE_BUSY (1 << 6)
 
 /**
+ * Feature bit: sessions can share a tap by CPU, see `tap::FANOUT_CPU`.
+ */
+#define NETTAP_FEATURE_FANOUT_CPU (1 << 7)
+
+/**
+ * Feature bit: packets can come without time stamps, see `tap::TAP_UNSTAMPED`.
+ */
+#define NETTAP_FEATURE_UNSTAMPED (1 << 8)
+
+/**
  * Feature bits of this version; see `ioctl::Info::features`.
  */
-#define NETTAP_FEATURES ((((((NETTAP_FEATURE_FANOUT | NETTAP_FEATURE_GROUPS) | NETTAP_FEATURE_POLICIES) | NETTAP_FEATURE_FILTER) | NETTAP_FEATURE_EVENTS) | NETTAP_FEATURE_LOCKS) | NETTAP_FEATURE_BUSY)
+#define NETTAP_FEATURES ((((((((NETTAP_FEATURE_FANOUT | NETTAP_FEATURE_GROUPS) | NETTAP_FEATURE_POLICIES) | NETTAP_FEATURE_FILTER) | NETTAP_FEATURE_EVENTS) | NETTAP_FEATURE_LOCKS) | NETTAP_FEATURE_BUSY) | NETTAP_FEATURE_FANOUT_CPU) | NETTAP_FEATURE_UNSTAMPED)
 
 /**
  * Events that a listener's queue holds.
@@ -665,6 +675,13 @@
  * `fanout`: the same, and the packets of a flow go to the same session, by the packet's flow hash.
  */
 #define NETTAP_FANOUT_FLOW 2
+
+/**
+ * `fanout`: the same, and the packets that come on a CPU go to the same session: sessions have their turns
+ * in the order in which they joined. One whose gate is shut is passed over. With
+ * `FEATURE_FANOUT_CPU`.
+ */
+#define NETTAP_FANOUT_CPU 3
 
 /**
  * Flag of a tap: it keeps the tap open and gets packets only while nobody else of its fan-out consumes and

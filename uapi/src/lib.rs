@@ -59,6 +59,10 @@ pub const FEATURE_EVENTS: u64 = 1 << 4;
 pub const FEATURE_LOCKS: u64 = 1 << 5;
 /// Feature bit: a session can be served without rest, see [`ioctl::Serve`].
 pub const FEATURE_BUSY: u64 = 1 << 6;
+/// Feature bit: sessions can share a tap by CPU, see [`tap::FANOUT_CPU`].
+pub const FEATURE_FANOUT_CPU: u64 = 1 << 7;
+/// Feature bit: packets can come without time stamps, see [`tap::TAP_UNSTAMPED`].
+pub const FEATURE_UNSTAMPED: u64 = 1 << 8;
 
 /// Feature bits of this version; see [`ioctl::Info::features`].
 pub const FEATURES: u64 = FEATURE_FANOUT
@@ -67,4 +71,6 @@ pub const FEATURES: u64 = FEATURE_FANOUT
     | FEATURE_FILTER
     | FEATURE_EVENTS
     | FEATURE_LOCKS
-    | FEATURE_BUSY;
+    | FEATURE_BUSY
+    | FEATURE_FANOUT_CPU
+    | FEATURE_UNSTAMPED;

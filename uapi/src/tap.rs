@@ -46,6 +46,10 @@ pub const FANOUT_NONE: u32 = 0;
 pub const FANOUT_ANY: u32 = 1;
 /// `fanout`: the same, and the packets of a flow go to the same session, by the packet's flow hash.
 pub const FANOUT_FLOW: u32 = 2;
+/// `fanout`: the same, and the packets that come on a CPU go to the same session: sessions have their turns
+/// in the order in which they joined. One whose gate is shut is passed over. With
+/// [`FEATURE_FANOUT_CPU`](super::FEATURE_FANOUT_CPU).
+pub const FANOUT_CPU: u32 = 3;
 
 /// Flag of a tap: it keeps the tap open and gets packets only while nobody else of its fan-out consumes and
 /// `no_consumer` says hold.
@@ -229,6 +233,8 @@ pub enum Fanout {
     Any,
     /// [`FANOUT_FLOW`].
     Flow,
+    /// [`FANOUT_CPU`].
+    Cpu,
 }
 
 impl Fanout {
@@ -238,6 +244,7 @@ impl Fanout {
             FANOUT_NONE => Some(Self::None),
             FANOUT_ANY => Some(Self::Any),
             FANOUT_FLOW => Some(Self::Flow),
+            FANOUT_CPU => Some(Self::Cpu),
             _ => None,
         }
     }

@@ -14,6 +14,7 @@ use nettap_uapi::ioctl;
 use nettap_uapi::ring::Entry;
 use nettap_uapi::stats::TapStats;
 use nettap_uapi::tap::{self as uapi, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull};
+use nettap_uapi::FEATURE_FANOUT_CPU;
 use nix::errno::Errno;
 use nix::poll::{ppoll, PollFd, PollFlags};
 use nix::sys::time::TimeSpec;
@@ -196,6 +197,12 @@ impl<'a> TapBuilder<'a> {
             _ => return Err(Error::request("interface_tap", self.ifname, Errno::ENODEV)),
         }
         let shelf = Arc::clone(&self.session.shelf);
+        // An older module would only say that it does not know the number.
+        let is_known = shelf.info().features & FEATURE_FANOUT_CPU != 0;
+        if request.fanout == uapi::FANOUT_CPU && !is_known {
+            let errno = Errno::EOPNOTSUPP;
+            return Err(Error::request("interface_tap", self.ifname, errno));
+        }
         let fd = shelf
             .call()?
             .tap(&mut request)

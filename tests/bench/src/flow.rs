@@ -5,12 +5,15 @@
 //! A closed loop on one processor: the generator sends batches as long as fewer packets than the line
 //! says are in flight, which means sent and not yet seen by the program; then the program has a turn.
 //! A program that sleeps has a thread of its own, and the generator yields to it. At the end no packet
-//! more is sent, and every one must have arrived.
+//! more is sent, and every one must have arrived. Where it is about time and there are several processors, program and
+//! generator have one each.
 
-use crate::generate::{Generator, BATCH};
+use crate::generate::{Generator, HostSocket, BATCH};
+use crate::latency::{self, FarEnd};
 use crate::lines::{Line, Road, Wait};
 use crate::peers::Peer;
-use crate::world;
+use crate::result::Latency;
+use crate::{sys, world};
 use anyhow::{anyhow, bail, Result};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
@@ -57,19 +60,23 @@ impl Program {
         }
     }
 
-    /// Into a thread of its own.
-    fn depart(self) -> Self {
+    /// Into a thread of its own, and onto a processor.
+    fn depart(self, processor: Option<usize>) -> Self {
         let Self::Here(mut peer) = self else {
             return self;
         };
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let handle = std::thread::spawn(move || {
+            if let Some(processor) = processor {
+                sys::stay_on(processor)?;
+            }
             while !theirs.stop.load(Ordering::Relaxed) {
                 peer.wait()?;
                 let n = peer.turn(BATCH)?;
                 theirs.seen.fetch_add(n as u64, Ordering::Release);
             }
+            latency::keep();
             Ok(peer)
         });
         Self::There(Thread {
@@ -99,10 +106,24 @@ impl Program {
     }
 }
 
+/// How a line is run, beside what its name says.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct How {
+    /// Packets carry the time, and whoever sees them looks at it.
+    pub(crate) timed: bool,
+    /// The processor of the program, if it has one for itself.
+    pub(crate) processor: Option<usize>,
+}
+
 /// A line at work.
 pub(crate) struct Flow {
     generator: Option<Generator>,
     program: Program,
+    // Behind the program that has taps on them.
+    _wires: world::Wires,
+    /// Where datagrams for the host end.
+    host: Option<HostSocket>,
+    far: Option<FarEnd>,
     road: Road,
     window: u64,
     batch: usize,
@@ -113,11 +134,25 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    pub(crate) fn new(line: &Line) -> Result<Self> {
+    pub(crate) fn new(line: &Line, how: How) -> Result<Self> {
         let road = line.path.road;
+        let make = if how.timed {
+            line.path.make.timed
+        } else {
+            line.path.make.plain
+        };
+        let host = match road {
+            Road::Stack | Road::Around if how.timed => Some(HostSocket::roomy()?),
+            Road::Stack | Road::Around => Some(HostSocket::full()?),
+            _ => None,
+        };
+        let wires = world::Wires::make(line.spec.wires)?;
         let mut flow = Self {
-            generator: Generator::new(road, line.spec.size)?,
-            program: Program::Here((line.path.make)(&line.spec)?),
+            generator: Generator::new(road, &line.spec)?,
+            program: Program::Here(make(&line.spec)?),
+            _wires: wires,
+            host,
+            far: if how.timed { FarEnd::of(road)? } else { None },
             road,
             window: line.spec.window as u64,
             batch: line.spec.window.min(BATCH),
@@ -125,15 +160,16 @@ impl Flow {
             seen: 0,
             before: 0,
         };
-        if matches!(road, Road::Stack | Road::Around) {
+        if flow.host.is_some() && !how.timed {
             // The first few fill the socket, and are no arrivals.
             flow.until(64)?;
             flow.drain()?;
         }
         flow.before = flow.counted()?;
         (flow.sent, flow.seen) = (0, 0);
-        if line.spec.wait != Wait::Poll {
-            flow.program = std::mem::replace(&mut flow.program, Program::Nowhere).depart();
+        if line.spec.wait != Wait::Poll || how.processor.is_some() {
+            let program = std::mem::replace(&mut flow.program, Program::Nowhere);
+            flow.program = program.depart(how.processor);
         }
         Ok(flow)
     }
@@ -161,6 +197,42 @@ impl Flow {
             }
         }
         Ok(())
+    }
+
+    /// Until then, with what `time` says in each packet, each of which is sent by a call of its own: a packet's time
+    /// begins with that call and not with that of the first of a batch.
+    pub(crate) fn until_time(&mut self, end: Instant, time: fn() -> u64) -> Result<()> {
+        let (mut seen, mut when) = (self.seen, Instant::now());
+        while Instant::now() < end {
+            while self.sent - self.seen < self.window {
+                let Some(generator) = &mut self.generator else {
+                    bail!("who sends its own packets has no time in them");
+                };
+                generator.send_timed(time())?;
+                self.sent += 1;
+                self.look_far()?;
+            }
+            self.turn()?;
+            self.look_far()?;
+            if self.seen != seen {
+                (seen, when) = (self.seen, Instant::now());
+            } else if when.elapsed() > Duration::from_secs(10) {
+                bail!("{} packets sent, {seen} seen, and no more", self.sent);
+            }
+        }
+        Ok(())
+    }
+
+    fn look_far(&mut self) -> Result<()> {
+        match &mut self.far {
+            Some(far) => far.look(self.host.as_ref()),
+            None => Ok(()),
+        }
+    }
+
+    /// Times of the packets that have arrived at the far end since this was last asked.
+    pub(crate) fn arrivals(&mut self) -> Option<Latency> {
+        self.far.as_mut()?.take()
     }
 
     fn turn(&mut self) -> Result<usize> {
@@ -192,6 +264,7 @@ impl Flow {
         self.drain()?;
         let patience = Instant::now() + Duration::from_secs(5);
         loop {
+            self.look_far()?;
             let arrived = self.counted()? - self.before;
             if arrived == self.sent {
                 return Ok(calls);
@@ -205,6 +278,9 @@ impl Flow {
 
     /// What the far end of the road has counted.
     fn counted(&self) -> Result<u64> {
+        if let (Some(far), Some(_)) = (&self.far, &self.host) {
+            return Ok(far.seen);
+        }
         match self.road {
             Road::Dropped => world::received(world::A),
             Road::Stack | Road::Around => world::refused_datagrams(),

@@ -6,6 +6,7 @@
 //! are no business of ours; but when they move, kernel or emulator are others than the reference's,
 //! and nothing can be said.
 
+use crate::clock::Unit;
 use crate::result::Report;
 use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,7 @@ struct Kept {
 
 /// Makes the results the reference. Lines that were not measured stay as they are.
 pub(crate) fn keep(report: &Report, path: &Path) -> Result<()> {
+    of_instructions(report)?;
     let mut lines = match fs::read_to_string(path) {
         Ok(text) => serde_json::from_str::<Reference>(&text)?.lines,
         Err(_) => BTreeMap::new(),
@@ -53,8 +55,17 @@ pub(crate) fn keep(report: &Report, path: &Path) -> Result<()> {
     fs::write(path, text).with_context(|| path.display().to_string())
 }
 
+/// Times are others on each machine.
+fn of_instructions(report: &Report) -> Result<()> {
+    if report.unit != Unit::Instructions {
+        bail!("the gate is about instructions, and these are nanoseconds");
+    }
+    Ok(())
+}
+
 /// Compares; an error if a line of NetTap's costs more than it did.
 pub(crate) fn compare(report: &Report, path: &Path) -> Result<()> {
+    of_instructions(report)?;
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let reference: Reference = serde_json::from_str(&text)?;
     let (mut compared, mut slower, mut strange) = (0, 0, 0);
@@ -106,7 +117,6 @@ pub(crate) fn compare(report: &Report, path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Unit;
     use crate::result::Record;
 
     fn line(name: &str, cost: f64, marginal: Option<f64>) -> Record {
@@ -123,6 +133,7 @@ mod tests {
             mark: 1,
             counts: None,
             best_peer: None,
+            times: None,
         }
     }
 
@@ -130,6 +141,8 @@ mod tests {
         Report {
             kernel: "7.3".to_owned(),
             unit: Unit::Instructions,
+            emulated: false,
+            processors: None,
             lines,
         }
     }

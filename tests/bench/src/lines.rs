@@ -2,8 +2,9 @@
 
 //! The table of what is measured: paths, and the lines made of them.
 
-use crate::peers::{self, Peer};
+use crate::peers::{self, Make, Plain, Timed};
 use anyhow::{bail, Result};
+use nettap::Fanout;
 
 /// Which way packets go, who makes them, and where they are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub(crate) struct Path {
     pub(crate) floor: Option<&'static str>,
     /// The path of NetTap's that does the same for a program; none for NetTap's own and for floors.
     pub(crate) rival: Option<&'static str>,
-    pub(crate) make: fn(&Spec) -> Result<Box<dyn Peer>>,
+    pub(crate) make: Make,
 }
 
 /// The options of a line beside its path.
@@ -53,8 +54,33 @@ pub(crate) struct Spec {
     pub(crate) stamped: bool,
     /// Idle taps beside.
     pub(crate) idle: usize,
+    /// Idle sessions beside, each with a tap of its own.
+    pub(crate) sessions: usize,
+    /// Interfaces by which packets come, in turn.
+    pub(crate) wires: usize,
+    /// Programs that share the tap.
+    pub(crate) crowd: Option<Crowd>,
     /// How the program waits for packets.
     pub(crate) wait: Wait,
+}
+
+/// Programs that share a tap: how, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Crowd {
+    pub(crate) fanout: Fanout,
+    pub(crate) programs: usize,
+}
+
+impl Crowd {
+    fn name(self) -> String {
+        let how = match self.fanout {
+            Fanout::None => "alone",
+            Fanout::Any => "any",
+            Fanout::Flow => "flow",
+            Fanout::Cpu => "cpu",
+        };
+        format!("{how}{}", self.programs)
+    }
 }
 
 /// How a program waits.
@@ -77,6 +103,9 @@ impl Spec {
         cells: 0,
         stamped: false,
         idle: 0,
+        sessions: 0,
+        wires: 1,
+        crowd: None,
         wait: Wait::Poll,
     };
 }
@@ -99,6 +128,9 @@ impl Line {
             cells,
             stamped,
             idle,
+            sessions,
+            wires,
+            crowd,
             wait,
         } = self.spec;
         let mut name = format!("{}-{size}", self.path.name);
@@ -119,6 +151,15 @@ impl Line {
         if idle > 0 {
             name += &format!("-idle{idle}");
         }
+        if sessions > 0 {
+            name += &format!("-sessions{sessions}");
+        }
+        if wires > 1 {
+            name += &format!("-wires{wires}");
+        }
+        if let Some(crowd) = crowd {
+            name += &format!("-{}", crowd.name());
+        }
         match wait {
             Wait::Poll => {}
             Wait::Sleep => name += "-sleep",
@@ -127,17 +168,33 @@ impl Line {
         name
     }
 
-    /// The line whose cost is not this one's: the same size and as many packets in flight.
+    /// Whether there is no program, and the kernel takes the packets alone.
+    pub(crate) fn is_floor(&self) -> bool {
+        self.path.name.starts_with("floor-")
+    }
+
+    /// The line whose cost is not this one's: the same size, as many packets in flight, by as many interfaces.
     pub(crate) fn floor(&self) -> Option<Line> {
         let name = self.path.floor?;
         let path = PATHS.iter().find(|path| path.name == name)?;
         let spec = Spec {
             size: self.spec.size,
             window: self.spec.window,
+            wires: self.spec.wires,
             ..Spec::BASIC
         };
         Some(Line { path, spec })
     }
+}
+
+/// A maker of programs that look at packets, for either way of looking.
+macro_rules! make {
+    ($($maker:ident)::+) => {
+        Make {
+            plain: $($maker)::+::<Plain>,
+            timed: $($maker)::+::<Timed>,
+        }
+    };
 }
 
 /// Every path. Floors stand before those who stand on them.
@@ -148,7 +205,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Dropped,
         floor: None,
         rival: None,
-        make: peers::floor::nothing,
+        make: Make::blind(peers::floor::nothing),
     },
     Path {
         name: "floor-stack",
@@ -156,7 +213,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Stack,
         floor: None,
         rival: None,
-        make: peers::floor::socket,
+        make: Make::blind(peers::floor::nothing),
     },
     Path {
         name: "floor-out",
@@ -164,7 +221,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Out,
         floor: None,
         rival: None,
-        make: peers::floor::nothing,
+        make: Make::blind(peers::floor::nothing),
     },
     Path {
         name: "floor-mirred",
@@ -172,7 +229,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Across,
         floor: None,
         rival: None,
-        make: peers::floor::mirred,
+        make: Make::blind(peers::floor::mirred),
     },
     Path {
         name: "floor-route",
@@ -180,7 +237,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Routed,
         floor: None,
         rival: None,
-        make: peers::floor::route,
+        make: Make::blind(peers::floor::route),
     },
     Path {
         name: "floor-redirect",
@@ -188,7 +245,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Across,
         floor: None,
         rival: None,
-        make: peers::floor::redirect,
+        make: Make::blind(peers::floor::redirect),
     },
     Path {
         name: "input",
@@ -196,7 +253,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Stack,
         floor: Some("floor-stack"),
         rival: None,
-        make: peers::nettap::input,
+        make: make!(peers::nettap::input),
     },
     Path {
         name: "output",
@@ -204,7 +261,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Out,
         floor: Some("floor-out"),
         rival: None,
-        make: peers::nettap::output,
+        make: make!(peers::nettap::output),
     },
     Path {
         name: "bypass",
@@ -212,7 +269,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Across,
         floor: Some("floor-drop"),
         rival: None,
-        make: peers::nettap::bypass,
+        make: make!(peers::nettap::bypass),
     },
     Path {
         name: "consume",
@@ -220,7 +277,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Dropped,
         floor: Some("floor-drop"),
         rival: None,
-        make: peers::nettap::consume,
+        make: make!(peers::nettap::consume),
     },
     Path {
         name: "own",
@@ -228,7 +285,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Own,
         floor: None,
         rival: None,
-        make: peers::nettap::own,
+        make: Make::blind(peers::nettap::own),
     },
     Path {
         name: "in-xdp",
@@ -236,7 +293,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Around,
         floor: Some("floor-stack"),
         rival: Some("input"),
-        make: peers::xdp::input,
+        make: make!(peers::xdp::input),
     },
     Path {
         name: "in-packet",
@@ -244,7 +301,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Around,
         floor: Some("floor-stack"),
         rival: Some("input"),
-        make: peers::packet::input,
+        make: make!(peers::packet::input),
     },
     Path {
         name: "in-tap",
@@ -252,7 +309,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Stack,
         floor: Some("floor-stack"),
         rival: Some("input"),
-        make: peers::tun::input,
+        make: make!(peers::tun::input),
     },
     Path {
         name: "in-nfqueue",
@@ -260,7 +317,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Stack,
         floor: Some("floor-stack"),
         rival: Some("input"),
-        make: peers::nfqueue::input,
+        make: make!(peers::nfqueue::input),
     },
     Path {
         name: "in-nfqueue-one",
@@ -268,7 +325,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Stack,
         floor: Some("floor-stack"),
         rival: Some("input"),
-        make: peers::nfqueue::input_one,
+        make: make!(peers::nfqueue::input_one),
     },
     Path {
         name: "out-nfqueue",
@@ -276,7 +333,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Out,
         floor: Some("floor-out"),
         rival: Some("output"),
-        make: peers::nfqueue::output,
+        make: make!(peers::nfqueue::output),
     },
     Path {
         name: "out-nfqueue-one",
@@ -284,7 +341,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Out,
         floor: Some("floor-out"),
         rival: Some("output"),
-        make: peers::nfqueue::output_one,
+        make: make!(peers::nfqueue::output_one),
     },
     Path {
         name: "fwd-xdp",
@@ -292,7 +349,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Across,
         floor: Some("floor-drop"),
         rival: Some("bypass"),
-        make: peers::xdp::forward_generic,
+        make: make!(peers::xdp::forward_generic),
     },
     Path {
         name: "fwd-xdp-native",
@@ -300,7 +357,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Across,
         floor: Some("floor-drop"),
         rival: Some("bypass"),
-        make: peers::xdp::forward_native,
+        make: make!(peers::xdp::forward_native),
     },
     Path {
         name: "fwd-packet",
@@ -308,7 +365,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Across,
         floor: Some("floor-drop"),
         rival: Some("bypass"),
-        make: peers::packet::forward,
+        make: make!(peers::packet::forward),
     },
     Path {
         name: "fwd-tap",
@@ -316,7 +373,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Across,
         floor: Some("floor-drop"),
         rival: Some("bypass"),
-        make: peers::tun::forward,
+        make: make!(peers::tun::forward),
     },
     Path {
         name: "capture-packet",
@@ -324,7 +381,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Dropped,
         floor: Some("floor-drop"),
         rival: Some("consume"),
-        make: peers::packet::capture,
+        make: make!(peers::packet::capture),
     },
     Path {
         name: "capture-xdp",
@@ -332,7 +389,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Dropped,
         floor: Some("floor-drop"),
         rival: Some("consume"),
-        make: peers::xdp::capture_generic,
+        make: make!(peers::xdp::capture_generic),
     },
     Path {
         name: "capture-xdp-native",
@@ -340,7 +397,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Dropped,
         floor: Some("floor-drop"),
         rival: Some("consume"),
-        make: peers::xdp::capture_native,
+        make: make!(peers::xdp::capture_native),
     },
     Path {
         name: "capture-pcap",
@@ -348,7 +405,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Dropped,
         floor: Some("floor-drop"),
         rival: Some("consume"),
-        make: peers::pcap::capture,
+        make: make!(peers::pcap::capture),
     },
     Path {
         name: "own-xdp",
@@ -356,7 +413,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Own,
         floor: None,
         rival: Some("own"),
-        make: peers::xdp::own,
+        make: Make::blind(peers::xdp::own),
     },
     Path {
         name: "own-packet",
@@ -364,7 +421,7 @@ pub(crate) const PATHS: &[Path] = &[
         road: Road::Own,
         floor: None,
         rival: Some("own"),
-        make: peers::packet::own,
+        make: Make::blind(peers::packet::own),
     },
 ];
 
@@ -418,6 +475,9 @@ fn variants(path: &'static Path) -> Vec<Line> {
                 ..basic
             });
         }
+        if path.name == "input" && size == 60 {
+            specs.extend(scaling(basic));
+        }
         if matches!(path.name, "input" | "consume") && size > 128 {
             specs.push(Spec {
                 snaplen: 128,
@@ -426,6 +486,21 @@ fn variants(path: &'static Path) -> Vec<Line> {
         }
     }
     specs.into_iter().map(|spec| Line { path, spec }).collect()
+}
+
+/// More of everything, and what one more of it costs.
+fn scaling(basic: Spec) -> Vec<Spec> {
+    let sessions = [10].map(|sessions| Spec { sessions, ..basic });
+    let wires = [2, 4].map(|wires| Spec { wires, ..basic });
+    let shared = [Fanout::Any, Fanout::Flow, Fanout::Cpu].map(|fanout| {
+        [2, 4, 8].map(|programs| Spec {
+            crowd: Some(Crowd { fanout, programs }),
+            ..basic
+        })
+    });
+    let mut specs = [sessions.as_slice(), &wires].concat();
+    specs.extend(shared.concat());
+    specs
 }
 
 /// Every line there is.

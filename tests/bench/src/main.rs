@@ -5,13 +5,15 @@
 //! In the guest, `ntbench measure` runs lines. A line is a path (`input`, `fwd-xdp`, `floor-stack` …)
 //! at one frame size, with a number of packets in flight and a few options. All lines share one
 //! generator, one loop and one count at the far end, and a path's cost is what it takes more than its
-//! *floor*, the kernel's own way between the same two ends. docs/performance.md has the method.
+//! *floor*, the kernel's own way between the same two ends. Costs are instructions, or with `--time` nanoseconds
+//! of a processor that is one, and then latencies, too. docs/performance.md has the method.
 
 mod clock;
 mod counts;
 mod flow;
 mod gate;
 mod generate;
+mod latency;
 mod lines;
 mod measure;
 mod peers;

@@ -12,6 +12,12 @@ pub(crate) struct Report {
     pub(crate) kernel: String,
     /// What the costs are counted in.
     pub(crate) unit: Unit,
+    /// Whether the time is an emulator's, and means nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) emulated: bool,
+    /// Processors of the guest, where it is about time: with several the program has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) processors: Option<usize>,
     /// In the order in which they ran.
     pub(crate) lines: Vec<Record>,
 }
@@ -42,6 +48,30 @@ pub(crate) struct Record {
     /// The best peer that does the same, and how many times as much it costs above the floor.
     #[serde(default)]
     pub(crate) best_peer: Option<(String, f64)>,
+    /// What only a clock of real time can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) times: Option<Times>,
+}
+
+/// Throughput and latency.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Times {
+    pub(crate) packets_per_second: f64,
+    /// From the call that sent a packet until the program first looked at it.
+    pub(crate) seen: Option<Latency>,
+    /// Until it had come to the far end.
+    pub(crate) arrived: Option<Latency>,
+}
+
+/// Percentiles, in nanoseconds.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Latency {
+    pub(crate) packets: u64,
+    pub(crate) p50: u64,
+    pub(crate) p90: u64,
+    pub(crate) p99: u64,
+    pub(crate) p999: u64,
+    pub(crate) max: u64,
 }
 
 /// What happens for a packet on average.
@@ -84,15 +114,20 @@ impl Report {
             .filter(|one| one.rival.is_some())
             .cloned()
             .collect();
+        // Where generator and program have a processor each, the slower one of the two is what shows, and what
+        // the floor takes is no part of it.
+        let is_pipeline = self.processors.is_some_and(|processors| processors > 1);
+        let cost = |record: &Record| match (is_pipeline, record.marginal) {
+            (false, Some(marginal)) => marginal,
+            (false, None) => f64::INFINITY,
+            (true, _) => record.median(),
+        };
         for record in &mut self.lines {
             let peers = rivals.iter().filter(|peer| {
                 peer.rival.as_ref() == Some(&record.path) && peer.size == record.size
             });
-            let cost = |peer: &Record| peer.marginal.unwrap_or(f64::INFINITY);
             let best = peers.min_by(|one, other| cost(one).total_cmp(&cost(other)));
-            record.best_peer = best
-                .zip(record.marginal)
-                .map(|(best, own)| (best.line.clone(), cost(best) / own));
+            record.best_peer = best.map(|best| (best.line.clone(), cost(best) / cost(record)));
         }
     }
 }

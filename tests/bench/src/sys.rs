@@ -3,6 +3,8 @@
 //! The only `unsafe` of the benchmark's common part: the processor's counter, the marks, and system
 //! calls for which the crates have no form that costs nothing per packet.
 
+use nix::sched::{sched_setaffinity, CpuSet};
+use nix::unistd::Pid;
 use std::arch::asm;
 use std::fs::File;
 use std::io;
@@ -143,6 +145,22 @@ pub(crate) fn bind<T>(socket: &OwnedFd, address: &T) -> io::Result<()> {
     .map(drop)
 }
 
+/// What a socket may have under way, or waiting for it: packets that wait in a program still count as their sender's.
+const ROOM: i32 = 64 << 20;
+
+/// Gives a socket as much room as packets of any line take.
+pub(crate) fn with_room_for_packets(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &ROOM)?;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &ROOM)
+}
+
+/// Keeps this thread on a processor.
+pub(crate) fn stay_on(processor: usize) -> nix::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(processor)?;
+    sched_setaffinity(Pid::from_raw(0), &set)
+}
+
 /// Sets an option of a socket.
 pub(crate) fn set_option<T>(
     socket: BorrowedFd<'_>,
@@ -169,7 +187,7 @@ pub(crate) struct Burst {
     headers: Box<[libc::mmsghdr]>,
     // What the headers point to.
     _parts: Box<[libc::iovec]>,
-    _bytes: Box<[u8]>,
+    bytes: Box<[u8]>,
 }
 
 // SAFETY: the headers point to what the same value owns, at addresses that do not move.
@@ -197,7 +215,14 @@ impl Burst {
         Self {
             headers,
             _parts: parts,
-            _bytes: bytes,
+            bytes,
+        }
+    }
+
+    /// Writes into the message, for what is sent from now on.
+    pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) {
+        if let Some(place) = self.bytes.get_mut(at..at + bytes.len()) {
+            place.copy_from_slice(bytes);
         }
     }
 

@@ -2,7 +2,8 @@
 
 //! The results as a table for people.
 
-use crate::result::{Counts, Record, Report};
+use crate::clock::Unit;
+use crate::result::{Counts, Latency, Record, Report};
 use comfy_table::{presets, CellAlignment, Table};
 
 const TITLES: [&str; 11] = [
@@ -19,25 +20,28 @@ const TITLES: [&str; 11] = [
     "copies",
 ];
 
+const TITLES_OF_TIME: [&str; 8] = [
+    "line",
+    "least",
+    "median",
+    "most",
+    "packets/s",
+    "best peer",
+    "seen after",
+    "arrived after",
+];
+
 /// Prints it. What is counted is counted over the floor as well.
 pub(crate) fn print(report: &Report) {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
-        .set_header(TITLES);
-    for record in &report.lines {
-        table.add_row(row(report, record));
+    if report.unit == Unit::Nanoseconds {
+        return print_times(report);
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    println!("{table}");
-    let unit = match report.unit {
-        crate::clock::Unit::Instructions => "instructions of the guest",
-        crate::clock::Unit::Nanoseconds => "nanoseconds",
-    };
+    print_rows(
+        &TITLES,
+        report.lines.iter().map(|record| row(report, record)),
+    );
     println!(
-        "Costs are {unit} a packet, kernel {}. All columns from `over floor` on are",
+        "Costs are instructions of the guest a packet, kernel {}. All columns from `over floor` on are",
         report.kernel
     );
     println!(
@@ -48,18 +52,73 @@ pub(crate) fn print(report: &Report) {
     );
 }
 
+fn print_rows(titles: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .set_header(titles);
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    println!("{table}");
+}
+
+fn print_times(report: &Report) {
+    let rows = report.lines.iter().map(|record| {
+        let mut cells = costs(record);
+        let rate = record.times.as_ref().map(|times| times.packets_per_second);
+        cells.push(rate.map_or(String::new(), |rate| format!("{rate:.0}")));
+        cells.push(best_peer(record));
+        let times = record.times.as_ref();
+        for latency in [times.and_then(|t| t.seen), times.and_then(|t| t.arrived)] {
+            cells.push(latency.as_ref().map_or(String::new(), percentiles));
+        }
+        cells
+    });
+    print_rows(&TITLES_OF_TIME, rows);
+    println!(
+        "Nanoseconds a packet, kernel {}, {} processors. `seen` by the program and `arrived` at the far end after",
+        report.kernel,
+        report.processors.unwrap_or(1)
+    );
+    println!(
+        "50 / 90 / 99 / 99.9 / 100 % of the packets: microseconds from the call that sent one."
+    );
+    if report.emulated {
+        warn();
+    }
+}
+
+/// Percentiles in microseconds.
+pub(crate) fn percentiles(latency: &Latency) -> String {
+    let Latency {
+        p50,
+        p90,
+        p99,
+        p999,
+        max,
+        ..
+    } = latency;
+    let all = [p50, p90, p99, p999, max].map(|ns| format!("{:.1}", *ns as f64 / 1e3));
+    all.join(" / ")
+}
+
+/// What must not be overlooked.
+pub(crate) fn warn() {
+    println!("EMULATED: THESE ARE NO MEASUREMENTS. There is no KVM here, and the times are those of an emulator on");
+    println!("a machine that does something else, too. They show that the measuring works, and nothing about speed.");
+}
+
 fn row(report: &Report, record: &Record) -> Vec<String> {
-    let [least, median, most] = record.cost;
-    let mut cells = vec![record.line.clone()];
-    cells.extend([least, median, most].map(|cost| format!("{cost:.0}")));
+    let mut cells = costs(record);
     cells.push(match (&record.floor, record.marginal) {
         (Some(_), Some(marginal)) => format!("{marginal:.0}"),
         _ => String::new(),
     });
-    cells.push(match &record.best_peer {
-        Some((peer, times)) => format!("{times:.1}x {peer}"),
-        None => String::new(),
-    });
+    cells.push(best_peer(record));
     let below = record
         .floor
         .as_ref()
@@ -70,6 +129,19 @@ fn row(report: &Report, record: &Record) -> Vec<String> {
         None => std::array::from_fn(|_| String::new()),
     });
     cells
+}
+
+fn costs(record: &Record) -> Vec<String> {
+    let mut cells = vec![record.line.clone()];
+    cells.extend(record.cost.map(|cost| format!("{cost:.0}")));
+    cells
+}
+
+fn best_peer(record: &Record) -> String {
+    match &record.best_peer {
+        Some((peer, times)) => format!("{times:.1}x {peer}"),
+        None => String::new(),
+    }
 }
 
 fn counted(counts: &Counts, below: &Counts) -> [String; 5] {

@@ -18,8 +18,6 @@ use std::process::Command;
 pub(crate) const A: &str = "a0";
 /// The tapped interface towards the sink.
 pub(crate) const B: &str = "b0";
-/// The generator's end.
-pub(crate) const GENERATOR: &str = "g0";
 /// The sink.
 pub(crate) const SINK: &str = "s0";
 
@@ -31,7 +29,7 @@ pub(crate) const FAR: &str = "02:00:00:00:00:99";
 /// s0's own address.
 pub(crate) const SINK_ADDRESS: &str = "02:00:00:00:00:50";
 /// Ethernet's type for local experiments: no protocol of the kernel asks for it.
-const EXPERIMENT: u16 = 0x88b5;
+pub(crate) const EXPERIMENT: u16 = 0x88b5;
 pub(crate) const PORT: u16 = 7000;
 /// Ethernet, IPv4 and UDP.
 pub(crate) const HEADERS: usize = 14 + 20 + 8;
@@ -55,6 +53,43 @@ pub(crate) fn make() -> Result<()> {
         neighbour replace 10.2.0.2 lladdr 02:00:00:00:00:99 dev b0 nud permanent
         neighbour replace 10.1.0.2 lladdr 02:00:00:00:00:c0 dev a0 nud permanent",
     )
+}
+
+/// More wires beside that of g0 and a0, alike: g1 and a1, and so on. The host takes what comes on them for its own.
+pub(crate) struct Wires(usize);
+
+impl Wires {
+    /// So many in all.
+    pub(crate) fn make(wires: usize) -> Result<Self> {
+        for nth in 1..wires {
+            ip(&format!(
+                "link add g{nth} address 02:00:00:00:00:c0 type veth peer name a{nth} address 02:00:00:00:00:a0
+                link set g{nth} up
+                link set a{nth} up"
+            ))?;
+        }
+        Ok(Self(wires))
+    }
+}
+
+impl Drop for Wires {
+    fn drop(&mut self) {
+        for nth in 1..self.0 {
+            if let Err(error) = ip(&format!("link del g{nth}")) {
+                eprintln!("ntbench: {error:#}");
+            }
+        }
+    }
+}
+
+/// The generator's ends of so many wires.
+pub(crate) fn generators(wires: usize) -> impl Iterator<Item = String> {
+    (0..wires).map(|nth| format!("g{nth}"))
+}
+
+/// The tapped ends.
+pub(crate) fn tapped(wires: usize) -> impl Iterator<Item = String> {
+    (0..wires).map(|nth| format!("a{nth}"))
 }
 
 /// Lines for `ip -batch`.

@@ -55,6 +55,10 @@ pub(crate) struct Relay {
     /// How to wait.
     #[arg(long, default_value = "adaptive")]
     wait: Waiting,
+    /// Wait for a packet for as long as it takes, and not just until it is time to look at the signals: one that comes
+    /// ends the wait.
+    #[arg(long)]
+    patient: bool,
     /// Print a line for each packet.
     #[arg(long)]
     print: bool,
@@ -123,6 +127,7 @@ impl Running<'_> {
             Waiting::Adaptive => Wait::Adaptive { spin: 2000 },
         };
         let mut waiter = strategy.waiter();
+        let glance = (!self.arguments.patient).then_some(GLANCE);
         let mut batch = Vec::new();
         while !signals.stop() && self.arguments.count.is_none_or(|count| self.acted < count) {
             if signals.release() {
@@ -143,7 +148,7 @@ impl Running<'_> {
                 }
             }
             let taps: Vec<&Tap> = self.taps.iter().collect();
-            match self.session.wait_with(&mut waiter, &taps, Some(GLANCE)) {
+            match self.session.wait_with(&mut waiter, &taps, glance) {
                 Ok(_) | Err(Error::Interrupted) => {}
                 Err(error) => return Err(error.into()),
             }

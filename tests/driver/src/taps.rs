@@ -56,6 +56,7 @@ enum Super {
 enum Share {
     Any,
     Flow,
+    Cpu,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -184,6 +185,7 @@ impl Taps {
         match self.fanout {
             Some(Share::Any) => tap = tap.fanout(Fanout::Any),
             Some(Share::Flow) => tap = tap.fanout(Fanout::Flow),
+            Some(Share::Cpu) => tap = tap.fanout(Fanout::Cpu),
             None => {}
         }
         match self.no_consumer {

@@ -113,6 +113,8 @@ pub enum FanoutWord {
     Any,
     /// The packets of a flow go to the same session
     Flow,
+    /// The packets that come on a CPU go to the same session
+    Cpu,
 }
 
 impl From<FanoutWord> for Fanout {
@@ -120,6 +122,7 @@ impl From<FanoutWord> for Fanout {
         match word {
             FanoutWord::Any => Self::Any,
             FanoutWord::Flow => Self::Flow,
+            FanoutWord::Cpu => Self::Cpu,
         }
     }
 }

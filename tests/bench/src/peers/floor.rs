@@ -4,7 +4,6 @@
 
 use super::bpf::{self, Attached, Place};
 use super::Peer;
-use crate::generate::FullSocket;
 use crate::lines::Spec;
 use crate::world::{index, setting, tool, A, B, SINK};
 use anyhow::Result;
@@ -13,7 +12,6 @@ use anyhow::Result;
 struct Floor {
     /// How to clear what was set up.
     clear: fn() -> Result<()>,
-    _socket: Option<FullSocket>,
 }
 
 impl Peer for Floor {
@@ -30,21 +28,13 @@ impl Drop for Floor {
     }
 }
 
-fn floor(socket: Option<FullSocket>, clear: fn() -> Result<()>) -> Result<Box<dyn Peer>> {
-    Ok(Box::new(Floor {
-        clear,
-        _socket: socket,
-    }))
+fn floor(clear: fn() -> Result<()>) -> Result<Box<dyn Peer>> {
+    Ok(Box::new(Floor { clear }))
 }
 
 /// Nothing is set up: the road's ends suffice.
 pub(crate) fn nothing(_: &Spec) -> Result<Box<dyn Peer>> {
-    floor(None, || Ok(()))
-}
-
-/// A socket for the datagrams.
-pub(crate) fn socket(_: &Spec) -> Result<Box<dyn Peer>> {
-    floor(Some(FullSocket::bind()?), || Ok(()))
+    floor(|| Ok(()))
 }
 
 /// `tc … action mirred egress redirect`.
@@ -55,7 +45,7 @@ pub(crate) fn mirred(_: &Spec) -> Result<Box<dyn Peer>> {
         "tc",
         &format!("filter add dev {A} ingress matchall {action}"),
     )?;
-    floor(None, || tool("tc", &format!("qdisc del dev {A} clsact")))
+    floor(|| tool("tc", &format!("qdisc del dev {A} clsact")))
 }
 
 /// Whether the host is a router.
@@ -69,7 +59,7 @@ pub(crate) fn forwarding(wanted: bool) -> Result<()> {
 /// The host is a router.
 pub(crate) fn route(_: &Spec) -> Result<Box<dyn Peer>> {
     forwarding(true)?;
-    floor(None, || forwarding(false))
+    floor(|| forwarding(false))
 }
 
 /// XDP programs in the drivers: one redirects, the other has s0 take what is redirected.

@@ -12,7 +12,8 @@ mod ring;
 pub(crate) mod tun;
 pub(crate) mod xdp;
 
-use crate::generate::FullSocket;
+use crate::latency;
+use crate::lines::Spec;
 use crate::world::{self, ip, SINK};
 use anyhow::Result;
 
@@ -39,26 +40,61 @@ pub(crate) trait Peer: Send {
     }
 }
 
-/// What every program does with every packet: it looks at the first eight bytes.
-pub(crate) fn read_header(bytes: &[u8]) {
-    let header = bytes
-        .first_chunk::<8>()
-        .map(|bytes| u64::from_ne_bytes(*bytes));
-    std::hint::black_box(header);
+/// What a program does with every packet.
+pub(crate) trait Look: Send + 'static {
+    fn at(bytes: &[u8]);
+}
+
+/// It looks at the first eight bytes.
+pub(crate) struct Plain;
+
+impl Look for Plain {
+    fn at(bytes: &[u8]) {
+        let header = bytes
+            .first_chunk::<8>()
+            .map(|bytes| u64::from_ne_bytes(*bytes));
+        std::hint::black_box(header);
+    }
+}
+
+/// It looks how long the packet has been on its way, too. A kind of its own, so that where costs are
+/// counted nothing asks which it is.
+pub(crate) struct Timed;
+
+impl Look for Timed {
+    fn at(bytes: &[u8]) {
+        Plain::at(bytes);
+        latency::seen(bytes);
+    }
+}
+
+type Maker = fn(&Spec) -> Result<Box<dyn Peer>>;
+
+/// How a program of either kind is made.
+pub(crate) struct Make {
+    pub(crate) plain: Maker,
+    pub(crate) timed: Maker,
+}
+
+impl Make {
+    /// Of somebody who looks at no packet.
+    pub(crate) const fn blind(make: Maker) -> Self {
+        Self {
+            plain: make,
+            timed: make,
+        }
+    }
 }
 
 /// The host stands behind b0 as well: what a program puts out there comes in at s0. For peers that can
 /// send, and have no way of their own into the host.
-pub(crate) struct HostBehindB {
-    _socket: FullSocket,
-}
+pub(crate) struct HostBehindB(());
 
 impl HostBehindB {
     /// s0 takes the address that `Road::Around` has its datagrams sent to.
     pub(crate) fn make() -> Result<Self> {
         ip(&format!("link set {SINK} address {}", world::FAR))?;
-        let socket = FullSocket::bind()?;
-        Ok(Self { _socket: socket })
+        Ok(Self(()))
     }
 }
 

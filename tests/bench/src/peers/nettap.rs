@@ -2,12 +2,14 @@
 
 //! NetTap, through its library as programs use it.
 
-use super::{read_header, Peer};
-use crate::generate::{FullSocket, BATCH};
-use crate::lines::{self, Spec};
+use super::{Look, Peer, Plain};
+use crate::generate::BATCH;
+use crate::lines::{self, Crowd, Spec};
 use crate::world::{self, ip, A, B};
 use anyhow::{bail, Result};
-use nettap::{Burst, Error, Mode, OnFull, Session, Tap, Wait, Waiter};
+use nettap::{Burst, Error, Fanout, Mode, OnFull, Session, Tap, Wait, Waiter};
+use std::marker::PhantomData;
+use std::ops::Range;
 use std::time::Duration;
 
 /// What the program does with what it takes from the first tap.
@@ -22,7 +24,8 @@ enum Deed {
     Send(Vec<u8>),
 }
 
-struct Program {
+struct Program<L> {
+    look: PhantomData<L>,
     deed: Deed,
     modify: bool,
     burst: Burst,
@@ -30,47 +33,85 @@ struct Program {
     session: Session,
     waiter: Waiter,
     idle: Vec<Tap>,
-    _socket: Option<FullSocket>,
+    /// Sessions of others, which nothing comes for.
+    others: Vec<(Session, Vec<Tap>)>,
 }
 
-pub(crate) fn input(spec: &Spec) -> Result<Box<dyn Peer>> {
-    let socket = FullSocket::bind()?;
-    program(spec, &[(A, Mode::Input)], Deed::Return, Some(socket))
+/// Several programs, which look for their packets one after the other.
+struct Programs<L>(Vec<Program<L>>);
+
+pub(crate) fn input<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
+    if let Some(crowd) = spec.crowd {
+        return crowded::<L>(spec, crowd);
+    }
+    if spec.wires > 1 {
+        return wired::<L>(spec);
+    }
+    let taps = [(A, Mode::Input)];
+    Ok(Box::new(program::<L>(spec, &taps, Deed::Return)?))
 }
 
-pub(crate) fn output(spec: &Spec) -> Result<Box<dyn Peer>> {
-    program(spec, &[(B, Mode::Output)], Deed::Return, None)
+/// Each program has a session of its own, and its share of one tap.
+fn crowded<L: Look>(spec: &Spec, crowd: Crowd) -> Result<Box<dyn Peer>> {
+    let one = |_| program::<L>(spec, &[(A, Mode::Input)], Deed::Return);
+    let programs = (0..crowd.programs).map(one).collect::<Result<_>>()?;
+    Ok(Box::new(Programs(programs)))
 }
 
-pub(crate) fn bypass(spec: &Spec) -> Result<Box<dyn Peer>> {
+/// One session has a tap on each wire.
+fn wired<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
+    let session = session(&Deed::Return)?;
+    let one = |name: String| {
+        let taps = [(name.as_str(), Mode::Input)];
+        with_session::<L>(session.clone(), spec, &taps, Deed::Return)
+    };
+    let programs = world::tapped(spec.wires).map(one).collect::<Result<_>>()?;
+    Ok(Box::new(Programs(programs)))
+}
+
+pub(crate) fn output<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
+    let taps = [(B, Mode::Output)];
+    Ok(Box::new(program::<L>(spec, &taps, Deed::Return)?))
+}
+
+pub(crate) fn bypass<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
     let taps = [(A, Mode::Bypass), (B, Mode::Bypass)];
-    program(spec, &taps, Deed::Cross, None)
+    Ok(Box::new(program::<L>(spec, &taps, Deed::Cross)?))
 }
 
-pub(crate) fn consume(spec: &Spec) -> Result<Box<dyn Peer>> {
-    program(spec, &[(A, Mode::Input)], Deed::Consume, None)
+pub(crate) fn consume<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
+    let taps = [(A, Mode::Input)];
+    Ok(Box::new(program::<L>(spec, &taps, Deed::Consume)?))
 }
 
 pub(crate) fn own(spec: &Spec) -> Result<Box<dyn Peer>> {
-    let frame = world::own_frame(spec.size);
-    program(spec, &[(B, Mode::Output)], Deed::Send(frame), None)
+    let deed = Deed::Send(world::own_frame(spec.size));
+    let taps = [(B, Mode::Output)];
+    Ok(Box::new(program::<Plain>(spec, &taps, deed)?))
 }
 
-fn program(
+fn session(deed: &Deed) -> Result<Session> {
+    let own = matches!(deed, Deed::Send(_));
+    let prealloc = if own { 2 * BATCH as u32 } else { 0 };
+    Ok(Session::builder().prealloc(prealloc).open()?)
+}
+
+fn program<L: Look>(spec: &Spec, places: &[(&str, Mode)], deed: Deed) -> Result<Program<L>> {
+    with_session(session(&deed)?, spec, places, deed)
+}
+
+fn with_session<L: Look>(
+    session: Session,
     spec: &Spec,
     places: &[(&str, Mode)],
     deed: Deed,
-    socket: Option<FullSocket>,
-) -> Result<Box<dyn Peer>> {
-    let own = matches!(deed, Deed::Send(_));
-    let session = Session::builder()
-        .prealloc(if own { 2 * BATCH as u32 } else { 0 })
-        .open()?;
+) -> Result<Program<L>> {
+    let fanout = spec.crowd.map_or(Fanout::None, |crowd| crowd.fanout);
     let open = |&(name, mode): &(&str, Mode)| {
         let tap = session.tap(name).mode(mode).on_full(OnFull::Drop);
         let tap = tap.snaplen(spec.snaplen).ring_cells(spec.cells);
         let tap = tap.timestamps(spec.stamped);
-        tap.open()
+        tap.fanout(fanout).open()
     };
     let taps = places.iter().map(open).collect::<Result<_, _>>()?;
     let wait = match spec.wait {
@@ -78,30 +119,41 @@ fn program(
         lines::Wait::Sleep => Wait::Sleep,
         lines::Wait::Adaptive => Wait::Adaptive { spin: 2000 },
     };
-    Ok(Box::new(Program {
+    Ok(Program {
+        look: PhantomData,
         deed,
         modify: spec.modify,
         burst: session.burst(BATCH),
         taps,
-        idle: idle_taps(&session, spec.idle)?,
+        idle: idle_taps(&session, 0..spec.idle)?,
+        others: (0..spec.sessions)
+            .map(idle_session)
+            .collect::<Result<_>>()?,
         waiter: wait.waiter(),
         session,
-        _socket: socket,
-    }))
+    })
 }
 
 /// Taps on interfaces on which nothing happens.
-fn idle_taps(session: &Session, n: usize) -> Result<Vec<Tap>> {
+fn idle_taps(session: &Session, numbers: Range<usize>) -> Result<Vec<Tap>> {
     let one = |nth| {
         ip(&format!("link add i{nth} type dummy\nlink set i{nth} up"))?;
         Ok(session.tap(&format!("i{nth}")).input().open()?)
     };
-    (0..n).map(one).collect()
+    numbers.map(one).collect()
 }
 
-impl Drop for Program {
+/// A session with such a tap.
+fn idle_session(nth: usize) -> Result<(Session, Vec<Tap>)> {
+    let session = Session::builder().open()?;
+    let taps = idle_taps(&session, nth..nth + 1)?;
+    Ok((session, taps))
+}
+
+impl<L> Drop for Program<L> {
     fn drop(&mut self) {
-        for tap in self.idle.drain(..) {
+        let others = self.others.drain(..).flat_map(|(_, taps)| taps);
+        for tap in self.idle.drain(..).chain(others) {
             if let Err(error) = ip(&format!("link del {}", tap.name())) {
                 eprintln!("ntbench: {error:#}");
             }
@@ -109,14 +161,14 @@ impl Drop for Program {
     }
 }
 
-impl Program {
+impl<L: Look> Program<L> {
     fn take(&mut self) -> Result<usize> {
         let [first, ..] = self.taps.as_slice() else {
             bail!("no tap");
         };
         let n = first.recv_burst(&mut self.burst)?;
         for mut packet in self.burst.packets() {
-            read_header(packet.bytes());
+            L::at(packet.bytes());
             if self.modify {
                 if let Some(byte) = packet.bytes_mut().last_mut() {
                     *byte ^= 1;
@@ -127,7 +179,7 @@ impl Program {
     }
 }
 
-impl Peer for Program {
+impl<L: Look> Peer for Program<L> {
     fn turn(&mut self, _: usize) -> Result<usize> {
         let mut n = match self.deed {
             Deed::Send(_) => 0,
@@ -181,5 +233,23 @@ impl Peer for Program {
             }
         }
         Ok(())
+    }
+}
+
+impl<L: Look> Peer for Programs<L> {
+    fn turn(&mut self, outstanding: usize) -> Result<usize> {
+        let mut seen = 0;
+        for program in &mut self.0 {
+            seen += program.turn(outstanding)?;
+        }
+        Ok(seen)
+    }
+
+    fn calls(&self) -> Option<u64> {
+        self.0.iter().map(Peer::calls).sum()
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.0.iter_mut().try_for_each(Peer::finish)
     }
 }

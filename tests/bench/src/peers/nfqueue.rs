@@ -4,12 +4,13 @@
 //! that makes it faster (many messages a call, one verdict for all, super-packets whole, fail-open),
 //! and one by one, as simple programs do it.
 
-use super::{read_header, Peer};
-use crate::generate::{FullSocket, BATCH};
+use super::{Look, Peer};
+use crate::generate::BATCH;
 use crate::lines::Spec;
 use crate::sys::{self, Inbox};
 use crate::world::tool;
 use anyhow::{bail, Context, Result};
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
 
 const SUBSYSTEM: u16 = 3 << 8;
@@ -66,15 +67,15 @@ fn attributes(message: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-struct Queue {
+struct Queue<L> {
+    look: PhantomData<L>,
     socket: OwnedFd,
     inbox: Inbox,
     batch: usize,
-    _host: Option<FullSocket>,
 }
 
-impl Queue {
-    fn open(hook: &str, batch: usize, spec: &Spec, host: Option<FullSocket>) -> Result<Self> {
+impl<L> Queue<L> {
+    fn open(hook: &str, batch: usize, spec: &Spec) -> Result<Self> {
         let range = if spec.snaplen > 0 {
             spec.snaplen
         } else {
@@ -110,10 +111,10 @@ impl Queue {
         }
         // From here on the table goes with it.
         let queue = Self {
+            look: PhantomData,
             socket,
             inbox: Inbox::new(BATCH, ROOM),
             batch,
-            _host: host,
         };
         tool("nft", "add table ip ntbench")?;
         let chain = format!("{{ type filter hook {hook} priority 0 ; }}");
@@ -138,7 +139,7 @@ impl Queue {
     }
 }
 
-impl Peer for Queue {
+impl<L: Look> Peer for Queue<L> {
     fn turn(&mut self, _: usize) -> Result<usize> {
         let n = self.inbox.receive(self.socket.as_fd(), self.batch)?;
         let mut last = None;
@@ -146,7 +147,7 @@ impl Peer for Queue {
             for (kind, value) in attributes(message) {
                 match kind {
                     PACKET_HEADER => last = value.first_chunk().map(|id| u32::from_be_bytes(*id)),
-                    PAYLOAD => read_header(value),
+                    PAYLOAD => L::at(value),
                     _ => {}
                 }
             }
@@ -160,7 +161,7 @@ impl Peer for Queue {
     }
 }
 
-impl Drop for Queue {
+impl<L> Drop for Queue<L> {
     fn drop(&mut self) {
         if let Err(error) = tool("nft", "delete table ip ntbench") {
             eprintln!("ntbench: {error:#}");
@@ -168,20 +169,18 @@ impl Drop for Queue {
     }
 }
 
-pub(crate) fn input(spec: &Spec) -> Result<Box<dyn Peer>> {
-    let host = FullSocket::bind()?;
-    Ok(Box::new(Queue::open("input", BATCH, spec, Some(host))?))
+pub(crate) fn input<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
+    Ok(Box::new(Queue::<L>::open("input", BATCH, spec)?))
 }
 
-pub(crate) fn input_one(spec: &Spec) -> Result<Box<dyn Peer>> {
-    let host = FullSocket::bind()?;
-    Ok(Box::new(Queue::open("input", 1, spec, Some(host))?))
+pub(crate) fn input_one<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
+    Ok(Box::new(Queue::<L>::open("input", 1, spec)?))
 }
 
-pub(crate) fn output(spec: &Spec) -> Result<Box<dyn Peer>> {
-    Ok(Box::new(Queue::open("output", BATCH, spec, None)?))
+pub(crate) fn output<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
+    Ok(Box::new(Queue::<L>::open("output", BATCH, spec)?))
 }
 
-pub(crate) fn output_one(spec: &Spec) -> Result<Box<dyn Peer>> {
-    Ok(Box::new(Queue::open("output", 1, spec, None)?))
+pub(crate) fn output_one<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
+    Ok(Box::new(Queue::<L>::open("output", 1, spec)?))
 }

@@ -3,12 +3,13 @@
 //! `AF_PACKET`: received by blocks of a shared ring (`TPACKET_V3`), sent by `sendmmsg`.
 
 use super::ring::Shared;
-use super::{read_header, Peer};
+use super::{Look, Peer};
 use crate::generate::BATCH;
 use crate::lines::Spec;
 use crate::sys::{self, Gather};
 use crate::world::{self, A, B};
 use anyhow::Result;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Small enough that a few dozen packets fill one: the kernel hands over whole blocks.
@@ -83,32 +84,33 @@ impl Receiver {
 }
 
 /// Sees every packet; the host goes on with it.
-struct Capture(Receiver);
+struct Capture<L>(Receiver, PhantomData<L>);
 
-impl Peer for Capture {
+impl<L: Look> Peer for Capture<L> {
     fn turn(&mut self, _: usize) -> Result<usize> {
-        self.0.block(read_header, || Ok(()))
+        self.0.block(L::at, || Ok(()))
     }
 }
 
-pub(crate) fn capture(_: &Spec) -> Result<Box<dyn Peer>> {
-    Ok(Box::new(Capture(Receiver::open(A)?)))
+pub(crate) fn capture<L: Look>(_: &Spec) -> Result<Box<dyn Peer>> {
+    Ok(Box::new(Capture::<L>(Receiver::open(A)?, PhantomData)))
 }
 
 /// Sends what it sees out of the other interface.
-struct Forward {
+struct Forward<L> {
+    look: PhantomData<L>,
     receiver: Receiver,
     sender: OwnedFd,
     gather: Gather,
     _ends: Option<super::HostBehindB>,
 }
 
-impl Peer for Forward {
+impl<L: Look> Peer for Forward<L> {
     fn turn(&mut self, _: usize) -> Result<usize> {
         let (gather, sender) = (std::cell::RefCell::new(&mut self.gather), &self.sender);
         self.receiver.block(
             |bytes| {
-                read_header(bytes);
+                L::at(bytes);
                 gather.borrow_mut().add(bytes);
             },
             || Ok(gather.borrow_mut().send(sender.as_fd())?),
@@ -116,17 +118,18 @@ impl Peer for Forward {
     }
 }
 
-pub(crate) fn forward(spec: &Spec) -> Result<Box<dyn Peer>> {
-    forwarding(None, spec)
+pub(crate) fn forward<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
+    forwarding::<L>(None, spec)
 }
 
 /// Into the host: out of b0, and in again at s0.
-pub(crate) fn input(spec: &Spec) -> Result<Box<dyn Peer>> {
-    forwarding(Some(super::HostBehindB::make()?), spec)
+pub(crate) fn input<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
+    forwarding::<L>(Some(super::HostBehindB::make()?), spec)
 }
 
-fn forwarding(ends: Option<super::HostBehindB>, _: &Spec) -> Result<Box<dyn Peer>> {
-    Ok(Box::new(Forward {
+fn forwarding<L: Look>(ends: Option<super::HostBehindB>, _: &Spec) -> Result<Box<dyn Peer>> {
+    Ok(Box::new(Forward::<L> {
+        look: PhantomData,
         receiver: Receiver::open(A)?,
         sender: sys::packet_socket(world::index(B)?, 0)?,
         gather: Gather::new(BLOCK / 64),

@@ -3,20 +3,21 @@
 //! libpcap in its immediate mode: otherwise it hands over blocks so large that nobody waits for them
 //! with a few hundred packets in flight. It costs about the same.
 
-use super::{read_header, Peer};
+use super::{Look, Peer};
 use crate::generate::BATCH;
 use crate::lines::Spec;
 use crate::world::A;
 use anyhow::Result;
 use pcap::{Active, Capture, Error};
+use std::marker::PhantomData;
 
-struct Sniffer(Capture<Active>);
+struct Sniffer<L>(Capture<Active>, PhantomData<L>);
 
-impl Peer for Sniffer {
+impl<L: Look> Peer for Sniffer<L> {
     fn turn(&mut self, _: usize) -> Result<usize> {
         for nth in 0..BATCH {
             match self.0.next_packet() {
-                Ok(packet) => read_header(packet.data),
+                Ok(packet) => L::at(packet.data),
                 Err(Error::NoMorePackets | Error::TimeoutExpired) => return Ok(nth),
                 Err(error) => return Err(error.into()),
             }
@@ -25,7 +26,7 @@ impl Peer for Sniffer {
     }
 }
 
-pub(crate) fn capture(_: &Spec) -> Result<Box<dyn Peer>> {
+pub(crate) fn capture<L: Look>(_: &Spec) -> Result<Box<dyn Peer>> {
     let capture = Capture::from_device(A)?
         .immediate_mode(true)
         .promisc(false)
@@ -33,5 +34,5 @@ pub(crate) fn capture(_: &Spec) -> Result<Box<dyn Peer>> {
         .buffer_size(16 << 20)
         .open()?
         .setnonblock()?;
-    Ok(Box::new(Sniffer(capture)))
+    Ok(Box::new(Sniffer::<L>(capture, PhantomData)))
 }

@@ -3,24 +3,26 @@
 //! A pair of tap devices: tc leads packets into the one, the program reads and writes a packet at a
 //! time, and what it writes comes out of the other.
 
-use super::{read_header, Peer};
-use crate::generate::{FullSocket, BATCH};
+use super::{Look, Peer};
+use crate::generate::BATCH;
 use crate::lines::Spec;
 use crate::sys;
 use crate::world::{ip, tool, A, B};
 use anyhow::Result;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
+use std::marker::PhantomData;
 
-struct Taps {
+struct Taps<L> {
+    look: PhantomData<L>,
     inner: File,
     outer: File,
     buffer: Vec<u8>,
-    _host: Option<FullSocket>,
 }
 
-impl Taps {
-    fn open(host: Option<FullSocket>) -> Result<Self> {
+impl<L> Taps<L> {
+    /// What is written ends in the host, or on b0.
+    fn open(in_host: bool) -> Result<Self> {
         tool("modprobe", "tun")?;
         let inner = sys::tap_device("t0")?;
         let outer = sys::tap_device("t1")?;
@@ -30,14 +32,14 @@ impl Taps {
             link set t1 up")?;
         tool("tc", "qdisc replace dev t0 root noqueue")?;
         lead(A, "t0")?;
-        if host.is_none() {
+        if !in_host {
             lead("t1", B)?;
         }
         Ok(Self {
+            look: PhantomData,
             inner,
             outer,
             buffer: vec![0; 65536],
-            _host: host,
         })
     }
 }
@@ -51,7 +53,7 @@ fn lead(from: &str, to: &str) -> Result<()> {
     )
 }
 
-impl Peer for Taps {
+impl<L: Look> Peer for Taps<L> {
     fn turn(&mut self, _: usize) -> Result<usize> {
         for nth in 0..BATCH {
             let length = match self.inner.read(&mut self.buffer) {
@@ -60,14 +62,14 @@ impl Peer for Taps {
                 Err(error) => return Err(error.into()),
             };
             let packet = self.buffer.get(..length).unwrap_or_default();
-            read_header(packet);
+            L::at(packet);
             self.outer.write_all(packet)?;
         }
         Ok(BATCH)
     }
 }
 
-impl Drop for Taps {
+impl<L> Drop for Taps<L> {
     fn drop(&mut self) {
         if let Err(error) = tool("tc", &format!("qdisc del dev {A} clsact")) {
             eprintln!("ntbench: {error:#}");
@@ -75,10 +77,10 @@ impl Drop for Taps {
     }
 }
 
-pub(crate) fn forward(_: &Spec) -> Result<Box<dyn Peer>> {
-    Ok(Box::new(Taps::open(None)?))
+pub(crate) fn forward<L: Look>(_: &Spec) -> Result<Box<dyn Peer>> {
+    Ok(Box::new(Taps::<L>::open(false)?))
 }
 
-pub(crate) fn input(_: &Spec) -> Result<Box<dyn Peer>> {
-    Ok(Box::new(Taps::open(Some(FullSocket::bind()?))?))
+pub(crate) fn input<L: Look>(_: &Spec) -> Result<Box<dyn Peer>> {
+    Ok(Box::new(Taps::<L>::open(true)?))
 }

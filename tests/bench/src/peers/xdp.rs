@@ -5,13 +5,14 @@
 
 use super::bpf::{self, Attached, Place};
 use super::ring::Shared;
-use super::{read_header, HostBehindB, Peer};
+use super::{HostBehindB, Look, Peer};
 use crate::generate::BATCH;
 use crate::lines::Spec;
 use crate::sys;
 use crate::world::{self, A, B};
 use anyhow::{bail, Context, Result};
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -211,7 +212,8 @@ fn bind(socket: &OwnedFd, address: &libc::sockaddr_xdp) -> io::Result<()> {
 }
 
 /// A program that receives on a0, and sends on b0 if it sends.
-struct Program {
+struct Program<L> {
+    look: PhantomData<L>,
     _attached: Option<Attached>,
     receiver: Socket,
     sender: Option<Socket>,
@@ -220,7 +222,7 @@ struct Program {
     _ends: Option<HostBehindB>,
 }
 
-impl Peer for Program {
+impl<L: Look> Peer for Program<L> {
     fn turn(&mut self, _: usize) -> Result<usize> {
         if let Some(sender) = &mut self.sender {
             let free = sender.completed();
@@ -231,7 +233,7 @@ impl Peer for Program {
             let [address, rest] = self.receiver.receive.words(self.receiver.receive.at);
             self.receiver.receive.at = self.receiver.receive.at.wrapping_add(1);
             let (place, length) = (address as usize, rest as u32 as usize);
-            read_header(self.frames.bytes(place, length));
+            L::at(self.frames.bytes(place, length));
             if self.modify {
                 if let Some(byte) = self.frames.bytes_mut(place, length).last_mut() {
                     *byte ^= 1;
@@ -253,7 +255,7 @@ impl Peer for Program {
     }
 }
 
-fn program(
+fn program<L: Look>(
     place: Place,
     sends: bool,
     ends: Option<HostBehindB>,
@@ -266,7 +268,8 @@ fn program(
         .then(|| Socket::open(B, &frames, Some(&receiver)))
         .transpose()?;
     let attached = bpf::to_socket(world::index(A)?, &receiver.fd, place)?;
-    Ok(Box::new(Program {
+    Ok(Box::new(Program::<L> {
+        look: PhantomData,
         _attached: Some(attached),
         receiver,
         sender,
@@ -276,25 +279,25 @@ fn program(
     }))
 }
 
-pub(crate) fn forward_generic(spec: &Spec) -> Result<Box<dyn Peer>> {
-    program(Place::Generic, true, None, spec)
+pub(crate) fn forward_generic<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
+    program::<L>(Place::Generic, true, None, spec)
 }
 
-pub(crate) fn forward_native(spec: &Spec) -> Result<Box<dyn Peer>> {
-    program(Place::Native, true, None, spec)
+pub(crate) fn forward_native<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
+    program::<L>(Place::Native, true, None, spec)
 }
 
-pub(crate) fn capture_generic(spec: &Spec) -> Result<Box<dyn Peer>> {
-    program(Place::Generic, false, None, spec)
+pub(crate) fn capture_generic<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
+    program::<L>(Place::Generic, false, None, spec)
 }
 
-pub(crate) fn capture_native(spec: &Spec) -> Result<Box<dyn Peer>> {
-    program(Place::Native, false, None, spec)
+pub(crate) fn capture_native<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
+    program::<L>(Place::Native, false, None, spec)
 }
 
 /// Into the host: out of b0, and in again at s0.
-pub(crate) fn input(spec: &Spec) -> Result<Box<dyn Peer>> {
-    program(Place::Generic, true, Some(HostBehindB::make()?), spec)
+pub(crate) fn input<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
+    program::<L>(Place::Generic, true, Some(HostBehindB::make()?), spec)
 }
 
 /// Sends packets of its own, which stay in their frames.

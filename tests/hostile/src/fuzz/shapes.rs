@@ -130,7 +130,7 @@ pub(crate) static SHAPES: &[Shape] = &[
         ring_cells: Kind::Cells, snaplen: Kind::Bytes, on_full: Kind::OneOf(2),
         on_exit: Kind::OneOf(2), gso: Kind::OneOf(2), max_bytes: Kind::Bytes, fd: Kind::Zero,
         id: Kind::Zero, ifindex: Kind::Zero, pad: Kind::Zero, detour: Kind::Zero,
-        revert: Kind::Zero, no_consumer: Kind::Option(2), fanout: Kind::Option(3),
+        revert: Kind::Zero, no_consumer: Kind::Option(2), fanout: Kind::Option(4),
         max_age_us: Kind::Age, filter: Kind::Filter, reserved: Kind::Zero,
     }),
     shape!(5 UNTAP Untap { id: Kind::TapId, reserved: Kind::Zero, }),

@@ -104,6 +104,7 @@ fn fanout(tap: &TapStats) -> Value {
         Fanout::None => "none",
         Fanout::Any => "any",
         Fanout::Flow => "flow",
+        Fanout::Cpu => "cpu",
     });
     word(tap.fanout, how)
 }

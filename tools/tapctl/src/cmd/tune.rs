@@ -326,7 +326,7 @@ fn told(
             "fanout",
             Some(model.cells),
             None,
-            String::from("no ring is so large: share the packets among several sessions, `--fanout any` or `--fanout flow`"),
+            String::from("no ring is so large: share the packets among several sessions: `--fanout any`, `flow` or `cpu`"),
         ),
         Advice::Program => (
             "program",
