@@ -443,7 +443,7 @@ impl Session {
             flags: if busy { ioctl::SERVE_BUSY } else { 0 },
             ..Default::default()
         };
-        self.shelf.call()?.serve(&mut serve)?;
+        self.shelf.call()?.serving(&mut serve)?;
         Ok(Some(serve.thread).filter(|thread| *thread != 0))
     }
 

@@ -48,7 +48,7 @@ pub(crate) trait Kernel: Send + Sync + fmt::Debug {
     fn untap(&self, arg: &mut ioctl::Untap) -> Result<()>;
     fn set(&self, arg: &mut ioctl::Set) -> Result<()>;
     fn lock(&self, arg: &mut ioctl::Lock) -> Result<()>;
-    fn serve(&self, arg: &mut ioctl::Serve) -> Result<()>;
+    fn serving(&self, arg: &mut ioctl::Serve) -> Result<()>;
     /// Fills `records`, of `record_size` bytes each; returns how many.
     fn query(
         &self,
@@ -196,7 +196,7 @@ impl Kernel for Device {
         ask!(self, "lock", lock, arg).map(drop)
     }
 
-    fn serve(&self, arg: &mut ioctl::Serve) -> Result<()> {
+    fn serving(&self, arg: &mut ioctl::Serve) -> Result<()> {
         ask!(self, "serve", serve, arg).map(drop)
     }
 

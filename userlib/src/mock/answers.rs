@@ -134,7 +134,7 @@ impl Kernel for Arc<Mock> {
         Ok(())
     }
 
-    fn serve(&self, arg: &mut ioctl::Serve) -> Result<()> {
+    fn serving(&self, arg: &mut ioctl::Serve) -> Result<()> {
         let busy = arg.flags & ioctl::SERVE_BUSY != 0;
         arg.thread = if busy { SERVER } else { 0 };
         self.state().busy = busy;
