@@ -79,7 +79,8 @@ expect "calls for 20 packets" "$(session calls)" -eq "$calls"
 finish inject
 
 part "held packets: no timer looks after them; and one does as soon as the thread has gone"
-tapped relay box ntdrive relay --tap b0:input --do hold --only 7000 --busy
+# It polls: a program that sleeps calls, to sleep.
+tapped relay box ntdrive relay --tap b0:input --do hold --only 7000 --wait poll --busy
 receiver recv box 10.1.0.1:7000 --count 10 --seconds 1000
 datagrams client 10.1.0.1:7000 --count 10
 reaches b0 input detoured.in_flight -eq 10

@@ -312,7 +312,7 @@
 /**
  * Number of the request with structure `Serve`, on sessions.
  */
-#define NETTAP_SERVE 75
+#define NETTAP_NR_SERVE 75
 
 /**
  * `Set::what`: `on_full`.
@@ -1372,6 +1372,36 @@ struct nettap_lock {
 };
 
 /**
+ * How the kernel serves the session's rings, from now on and until the session is unmapped. Whatever they say,
+ * packets keep their order.
+ *
+ * With `SERVE_BUSY` a thread of the kernel's looks at the rings again and again, so that a packet goes on as
+ * soon as it is given back, without a call, a timer or a further packet; `need_wakeup` stays zero. That takes
+ * a processor for as long as it lasts, also when there is nothing to do. The thread is called
+ * `napi/nettapSESSION-NUMBER`, with the session's id.
+ *
+ * - `EPERM`: `SERVE_BUSY`, and no `CAP_NET_ADMIN` over the machine.
+ * - `ENXIO`: nothing is mapped.
+ * - `ENOMEM`, `EAGAIN`: no thread can be made. `EINTR`: the caller is being killed.
+ *
+ * `need_wakeup`: super::ring::Words::need_wakeup
+ */
+struct nettap_serve {
+	/**
+	 * In: `SERVE_BUSY`, or zero.
+	 */
+	uint32_t flags;
+	/**
+	 * Out: the thread, as the caller's pid namespace numbers it; 0 if there is none, or it is not in there.
+	 */
+	uint32_t thread;
+	/**
+	 * In: must be zero.
+	 */
+	uint64_t reserved[3];
+};
+
+/**
  * One region, and those who use it.
  */
 struct nettap_region_stats {
@@ -1990,6 +2020,7 @@ struct nettap_lock_words {
 #define NETTAP_IOC_SET _IOWR(NETTAP_MAGIC, NETTAP_NR_SET, struct nettap_set)
 #define NETTAP_IOC_MONITOR _IOWR(NETTAP_MAGIC, NETTAP_NR_MONITOR, struct nettap_monitor)
 #define NETTAP_IOC_LOCK _IOWR(NETTAP_MAGIC, NETTAP_NR_LOCK, struct nettap_lock)
+#define NETTAP_IOC_SERVE _IOWR(NETTAP_MAGIC, NETTAP_NR_SERVE, struct nettap_serve)
 
 /* Offsets never change; a size grows only at its end, with a line in the history (lib.rs). */
 #if defined(__cplusplus) && __cplusplus >= 201103L
@@ -2012,10 +2043,11 @@ NETTAP_ASSERT(sizeof(struct nettap_untap) == 8);
 NETTAP_ASSERT(sizeof(struct nettap_filter) == 16);
 NETTAP_ASSERT(sizeof(struct nettap_set) == 88);
 NETTAP_ASSERT(sizeof(struct nettap_lock) == 32);
+NETTAP_ASSERT(sizeof(struct nettap_serve) == 32);
 NETTAP_ASSERT(sizeof(struct nettap_lock_words) == 64);
 NETTAP_ASSERT(sizeof(struct nettap_query) == 24);
 NETTAP_ASSERT(sizeof(struct nettap_region_stats) == 96);
-NETTAP_ASSERT(sizeof(struct nettap_session_stats) == 120);
+NETTAP_ASSERT(sizeof(struct nettap_session_stats) == 128);
 NETTAP_ASSERT(sizeof(struct nettap_refused) == 40);
 NETTAP_ASSERT(sizeof(struct nettap_tap_stats) == 424);
 NETTAP_ASSERT(sizeof(struct nettap_monitor) == 40);
