@@ -11,6 +11,7 @@ use crate::sys::{add, get, look, set, Shareable};
 use nix::errno::Errno;
 use serde_json::{Map, Value};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, Ordering};
+use std::time::Duration;
 
 /// Tapes that are kept.
 const TAPES: usize = 2048;
@@ -48,6 +49,8 @@ pub(crate) struct Board {
     tapes: [Tape; TAPES],
     calls: AtomicU64,
     by_call: [AtomicU64; ROWS],
+    /// Microseconds that calls of a kind took, by the clock.
+    micros: [AtomicU64; ROWS],
     errnos: [AtomicU64; ERRNOS],
     by_request: [[AtomicU64; ERRNOS]; ROWS],
     pub(crate) pulses: [Pulse; WORKERS_MAX],
@@ -76,11 +79,12 @@ impl Board {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Counts a call, the `call`th of the table.
-    pub(crate) fn count(&self, worker: usize, call: usize, errno: Option<Errno>) {
+    /// Counts a call, the `call`th of the table, and how long it took.
+    pub(crate) fn count(&self, worker: usize, call: usize, took: Duration, errno: Option<Errno>) {
         add(&self.calls, 1);
-        if let Some(counter) = self.by_call.get(call) {
+        if let (Some(counter), Some(micros)) = (self.by_call.get(call), self.micros.get(call)) {
             add(counter, 1);
+            add(micros, took.as_micros() as u64);
         }
         if let Some(counter) = self.errnos.get(place_of(errno)) {
             add(counter, 1);
@@ -103,7 +107,10 @@ impl Board {
         // Multiplication by 2^64 divided by the golden ratio spreads what lies side by side.
         let hash = address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
         let place = self.reached.get(hash as usize % REACHED);
-        let first = place.is_some_and(|place| place.swap(1, Ordering::Relaxed) == 0);
+        // Nearly always it is not: a look costs much less than an exchange.
+        let first = place.is_some_and(|place| {
+            place.load(Ordering::Relaxed) == 0 && place.swap(1, Ordering::Relaxed) == 0
+        });
         if first {
             self.reached_count.fetch_add(1, Ordering::Relaxed);
         }
@@ -140,6 +147,14 @@ impl Board {
     /// How much code was reached.
     pub(crate) fn reached(&self) -> u32 {
         look(&self.reached_count)
+    }
+
+    /// Seconds by kind of call, of all threads together.
+    pub(crate) fn times(&self) -> Value {
+        let kinds = CALLS.iter().zip(&self.micros);
+        let kinds =
+            kinds.map(|(call, micros)| (call.name.to_owned(), (get(micros) / 1_000_000).into()));
+        Value::Object(kinds.collect())
     }
 
     /// Calls by kind, results in all, and results of each request.

@@ -69,16 +69,44 @@ impl Hand<'_> {
     }
 }
 
+/// A session in some slot, of which the one that stood there knows nothing. More often than not it gets memory and
+/// a tap at once: a slot with a session that can do nothing makes all later calls on it fail early.
 fn open(hand: &mut Hand<'_>) -> Outcome {
-    let ways = [libc::O_RDWR, libc::O_RDWR, libc::O_RDONLY, libc::O_WRONLY];
-    let way = hand.chance.pick(&ways).unwrap_or(0);
-    let odd = [0, 0, 0, libc::O_NONBLOCK, libc::O_PATH, libc::O_TRUNC];
-    let flags = way | hand.chance.pick(&odd).unwrap_or(0) | libc::O_CLOEXEC;
+    let slot = hand.world.session_fd(&mut hand.chance);
+    let odd = [libc::O_NONBLOCK, libc::O_PATH, libc::O_TRUNC, 0];
+    let (way, odd) = match hand.chance.below(8) {
+        0 => (libc::O_RDONLY, 0),
+        1 => (libc::O_WRONLY, 0),
+        2 => (libc::O_RDWR, hand.chance.pick(&odd).unwrap_or(0)),
+        _ => (libc::O_RDWR, 0),
+    };
+    open_into(slot, way | odd, hand)?;
+    if hand.chance.below(4) > 0 {
+        settle(slot, hand);
+    }
+    Ok(slot)
+}
+
+fn open_into(slot: usize, flags: i32, hand: &Hand<'_>) -> Outcome {
     let at = libc::AT_FDCWD as usize;
     let path = c"/dev/nettap".as_ptr() as usize;
-    let fd = syscall(libc::SYS_openat, &[at, path, flags as usize])?;
-    let slot = hand.world.session_fd(&mut hand.chance);
+    let flags = (flags | libc::O_CLOEXEC) as usize;
+    let fd = syscall(libc::SYS_openat, &[at, path, flags])?;
     hand.world.keep(fd, slot)
+}
+
+/// Memory and a tap, with its rings mapped, for the session in a slot, as a sensible program asks for them.
+fn settle(slot: usize, hand: &mut Hand<'_>) {
+    for name in ["MAP", "TAP"] {
+        let Some(shape) = shape_of(name) else {
+            continue;
+        };
+        let (chance, world) = (&mut hand.chance, hand.world);
+        let bytes = shape.bytes(Mood::Sensible, chance, world, &hand.arena);
+        let place = hand.arena.put_well(&bytes);
+        let _ = ask(hand, shape, slot, place, shape.size);
+    }
+    let _ = memory::attach(hand);
 }
 
 fn send(hand: &mut Hand<'_>) -> Outcome {
@@ -115,7 +143,11 @@ fn request(hand: &mut Hand<'_>) -> Outcome {
             bytes.last_mut().into_iter().for_each(|last| *last = 1);
         }
     }
-    let fd = hand.world.session_fd(chance);
+    let mut fd = hand.world.session_fd(chance);
+    if let (Some(tap), true) = (shape.tap_of(&bytes), chance.below(8) > 0) {
+        // Of another session's tap nobody asks anything else but to be refused.
+        fd = hand.world.owner(tap).unwrap_or(fd);
+    }
     let place = hand.arena.put(&bytes, size, hand.world, chance);
     ask(hand, shape, fd, place, size)
 }
@@ -130,7 +162,7 @@ fn ask(hand: &mut Hand<'_>, shape: &Shape, fd: usize, place: usize, size: usize)
     let nth = SHAPES.iter().position(|other| std::ptr::eq(other, shape));
     hand.board.count_request(nth.unwrap_or(0), result.err());
     if result.is_ok() {
-        told(hand, shape.name, place, size);
+        told(hand, shape.name, fd, place, size);
     }
     result
 }
@@ -138,17 +170,8 @@ fn ask(hand: &mut Hand<'_>, shape: &Shape, fd: usize, place: usize, size: usize)
 /// A session in every slot, most of them with memory and a tap: calls go far from the beginning.
 pub(super) fn prepare(hand: &mut Hand<'_>) {
     for slot in hand.world.sessions() {
-        let _ = open(hand);
-        for name in ["MAP", "TAP"] {
-            let Some(shape) = shape_of(name) else {
-                continue;
-            };
-            let (chance, world) = (&mut hand.chance, hand.world);
-            let bytes = shape.bytes(Mood::Sensible, chance, world, &hand.arena);
-            let place = hand.arena.put_well(&bytes);
-            let _ = ask(hand, shape, slot, place, shape.size);
-        }
-        let _ = memory::attach(hand);
+        let _ = open_into(slot, libc::O_RDWR, hand);
+        settle(slot, hand);
     }
 }
 
@@ -159,7 +182,7 @@ fn names_spared(hand: &Hand<'_>, place: usize) -> bool {
 }
 
 /// The kernel's answer is what later calls are made of.
-fn told(hand: &mut Hand<'_>, name: &str, place: usize, size: usize) {
+fn told(hand: &mut Hand<'_>, name: &str, fd: usize, place: usize, size: usize) {
     let Some(mut bytes) = hand.arena.read(place, size) else {
         return;
     };
@@ -173,7 +196,7 @@ fn told(hand: &mut Hand<'_>, name: &str, place: usize, size: usize) {
         "TAP" if size >= offset_of!(Tap, id) => {
             bytes.resize(std::mem::size_of::<Tap>(), 0);
             if let Ok(tap) = Tap::read_from_bytes(&bytes) {
-                hand.world.told_tap(&tap, &mut hand.chance);
+                hand.world.told_tap(fd, &tap, &mut hand.chance);
             }
         }
         _ => {}

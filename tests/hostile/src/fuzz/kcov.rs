@@ -16,7 +16,7 @@ const INIT_TRACE: usize = 0x8008_6301;
 const ENABLE: usize = 0x6364;
 const TRACE_PC: usize = 0;
 /// Places that one call can tell of; more of them are lost.
-const LONGEST: usize = 64 << 10;
+const LONGEST: usize = 16 << 10;
 
 /// What this thread runs through.
 pub(crate) struct Kcov {

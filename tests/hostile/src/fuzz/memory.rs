@@ -55,7 +55,11 @@ pub(super) fn map(hand: &mut Hand<'_>) -> Outcome {
 /// The four mappings of a tap's rings, for [`echo`].
 pub(super) fn attach(hand: &mut Hand<'_>) -> Outcome {
     let tap = hand.chance.below(ATTACHED);
-    let session = hand.world.session_fd(&mut hand.chance);
+    let mut session = hand.world.session_fd(&mut hand.chance);
+    if hand.chance.below(8) > 0 {
+        let owner = hand.world.owner(hand.world.attached_fd(tap));
+        session = owner.unwrap_or(session);
+    }
     let Some((detour, revert)) = hand.world.rings(tap) else {
         return Ok(0);
     };

@@ -133,6 +133,7 @@ impl Fuzz {
             "seconds": begun.elapsed().as_secs(),
             "calls": herd.board.calls(),
             "kinds": kinds,
+            "seconds_in": herd.board.times(),
             "results": results,
             "requests": requests,
             "processes": herd.born,

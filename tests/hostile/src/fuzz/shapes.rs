@@ -29,7 +29,11 @@ pub(crate) enum Kind {
     Time,
     /// One of the first so many integers.
     OneOf(u32),
-    /// The same, and nearly always 0: what fewer programs ask for.
+    /// Mode of a tap.
+    Mode,
+    /// How taps of one mode share an interface.
+    Fanout,
+    /// One of the first so many integers, and nearly always 0: what fewer programs ask for.
     Option(u32),
     /// Any of so many bits.
     Bits(u32),
@@ -126,11 +130,11 @@ pub(crate) static SHAPES: &[Shape] = &[
     shape!(30 PULL Pull { n: Kind::Count, reserved: Kind::Zero, timeout_us: Kind::Time, }),
     shape!(40 PUSH Push { tap: Kind::TapFd, n: Kind::Count, timeout_us: Kind::Time, }),
     shape!(5 TAP Tap {
-        ifname: Kind::Name, mode: Kind::OneOf(4), flags: Kind::Option(2), netns: Kind::NetnsFd,
+        ifname: Kind::Name, mode: Kind::Mode, flags: Kind::Option(2), netns: Kind::NetnsFd,
         ring_cells: Kind::Cells, snaplen: Kind::Bytes, on_full: Kind::OneOf(2),
         on_exit: Kind::OneOf(2), gso: Kind::OneOf(2), max_bytes: Kind::Bytes, fd: Kind::Zero,
         id: Kind::Zero, ifindex: Kind::Zero, pad: Kind::Zero, detour: Kind::Zero,
-        revert: Kind::Zero, no_consumer: Kind::Option(2), fanout: Kind::Option(4),
+        revert: Kind::Zero, no_consumer: Kind::Option(2), fanout: Kind::Fanout,
         max_age_us: Kind::Age, filter: Kind::Filter, reserved: Kind::Zero,
     }),
     shape!(5 UNTAP Untap { id: Kind::TapId, reserved: Kind::Zero, }),
@@ -188,6 +192,14 @@ impl Shape {
         first.is_some_and(|field| field.offset == 0 && matches!(field.kind, Kind::TapId))
     }
 
+    /// The descriptor of a tap that stands first in a structure, if such a thing does.
+    pub(crate) fn tap_of(&self, bytes: &[u8]) -> Option<usize> {
+        let first = self.fields.first()?;
+        let is_tap = first.offset == 0 && matches!(first.kind, Kind::TapFd);
+        let number = is_tap.then(|| bytes.first_chunk().copied())?;
+        usize::try_from(i32::from_ne_bytes(number?)).ok()
+    }
+
     /// The bytes of a structure.
     pub(crate) fn bytes(
         &self,
@@ -234,6 +246,9 @@ impl Kind {
             Self::Cells => chance.pick(&[0, 16, 32, 64, 256, 1024]).unwrap_or(0),
             Self::Time => chance.pick(&[1, 1, 20, 20, 100, 2000, 0]).unwrap_or(1),
             Self::OneOf(count) => u64::from(chance.draw() % count),
+            Self::Mode => chance.pick(&[1, 1, 1, 2, 2, 2, 3]).unwrap_or(1),
+            // Else there would be few taps at a time: each takes an interface's side for itself.
+            Self::Fanout => chance.pick(&[0, 1, 1, 2, 2, 3]).unwrap_or(0),
             Self::Option(_) | Self::Age | Self::Mbufs | Self::MbufSize if !chance.one_in(8) => 0,
             Self::Option(count) => u64::from(chance.draw() % count),
             Self::Age => chance.pick(&[1, 1000, 100_000]).unwrap_or(1),
@@ -273,7 +288,7 @@ impl Kind {
                 0 => u64::MAX,
                 _ => world.tap_fd(chance) as u64,
             },
-            Self::NetnsFd => match chance.below(8) {
+            Self::NetnsFd => match chance.below(24) {
                 0 => world.other_fd(chance) as u64,
                 _ => u64::MAX,
             },

@@ -38,6 +38,8 @@ pub(crate) struct World {
     spared: Vec<u32>,
     area: usize,
     ids: [AtomicU32; 16],
+    /// Slot of the session that opened each attached tap.
+    owners: [AtomicU32; ATTACHED],
     windows: Mutex<Vec<(u64, u64)>>,
     rings: Mutex<[Option<(RingMap, RingMap)>; ATTACHED]>,
 }
@@ -59,6 +61,7 @@ impl World {
             spared,
             area,
             ids: std::array::from_fn(|_| AtomicU32::new(0)),
+            owners: std::array::from_fn(|_| AtomicU32::new(SESSIONS.0 as u32)),
             windows: Mutex::default(),
             rings: Mutex::default(),
         })
@@ -79,9 +82,23 @@ impl World {
         slot(SESSIONS, chance)
     }
 
-    /// Slot of a tap.
+    /// Slot of a tap: most likely one into which taps go when they are opened.
     pub(crate) fn tap_fd(&self, chance: &mut Chance) -> usize {
-        slot(TAPS, chance)
+        match chance.below(8) {
+            0 => slot(TAPS, chance),
+            _ => slot((TAPS.0, ATTACHED), chance),
+        }
+    }
+
+    /// Slot of the session of a tap that went into a slot, as far as anybody knows.
+    pub(crate) fn owner(&self, tap_fd: usize) -> Option<usize> {
+        let nth = tap_fd.checked_sub(TAPS.0)?;
+        self.owners.get(nth).map(|owner| look(owner) as usize)
+    }
+
+    /// The slot of an attached tap.
+    pub(crate) fn attached_fd(&self, nth: usize) -> usize {
+        TAPS.0 + nth
     }
 
     /// Slot of something else: a namespace, a socket, an epoll, a file.
@@ -141,8 +158,8 @@ impl World {
         self.remember(windows);
     }
 
-    /// The kernel told of a tap, whose descriptor goes into a slot.
-    pub(crate) fn told_tap(&self, told: &Tap, chance: &mut Chance) {
+    /// The kernel told a session of a tap, whose descriptor goes into a slot.
+    pub(crate) fn told_tap(&self, session: usize, told: &Tap, chance: &mut Chance) {
         if let Some(id) = self.ids.get(chance.below(self.ids.len())) {
             set(id, told.id);
         }
@@ -157,6 +174,9 @@ impl World {
             if let Some(place) = rings.get_mut(slot) {
                 *place = Some((told.detour, told.revert));
             }
+        }
+        if let Some(owner) = self.owners.get(slot) {
+            set(owner, session as u32);
         }
         let fd = told.fd.unsigned_abs() as usize;
         let _ = self.keep(fd, TAPS.0 + slot);
