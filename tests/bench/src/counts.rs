@@ -48,11 +48,11 @@ const COPYING: &[(&str, &str)] = &[
 ];
 
 /// Functions of the module that copy a packet's bytes themselves: as many as the line says, or its snap length.
-const COPYING_INLINE: &[&str] = &[
-    "nettap_skb_capture [nettap]",
-    "nettap_skb_fill [nettap]",
-    "nettap_skb_store [nettap]",
-];
+const COPYING_INLINE: &[&str] = &["nettap_skb_capture [nettap]", "nettap_skb_store [nettap]"];
+/// The one that writes a new packet: its bytes, or the first of one that leaves by reference.
+const FILLING: &str = "nettap_skb_fill [nettap]";
+const BY_REFERENCE_MIN: usize = 1024;
+const HEAD: usize = 128;
 
 /// The guest's functions.
 struct Symbols {
@@ -160,7 +160,9 @@ impl Measurement {
                 .filter(|block| places.contains(&block.address));
             each(entries.map(|block| block.times).sum())
         };
-        let inline = calls(COPYING_INLINE);
+        let (inline, filling) = (calls(COPYING_INLINE), calls(&[FILLING]));
+        let filled = if bytes < BY_REFERENCE_MIN { bytes } else { HEAD };
+        let inline_bytes = inline * bytes as f64 + filling * filled as f64;
         Counts {
             instructions: sum(|block| block.instructions),
             user: sum(|block| {
@@ -174,8 +176,8 @@ impl Measurement {
             wakeups: calls(WAKEUP),
             allocations: calls(ALLOCATION),
             locked: sum(|block| block.locked),
-            copies: each(self.copies) + inline,
-            copied_bytes: each(self.copied_bytes) + inline * bytes as f64,
+            copies: each(self.copies) + inline + filling,
+            copied_bytes: each(self.copied_bytes) + inline_bytes,
         }
     }
 
