@@ -161,7 +161,11 @@ impl Measurement {
             each(entries.map(|block| block.times).sum())
         };
         let (inline, filling) = (calls(COPYING_INLINE), calls(&[FILLING]));
-        let filled = if bytes < BY_REFERENCE_MIN { bytes } else { HEAD };
+        let filled = if bytes < BY_REFERENCE_MIN {
+            bytes
+        } else {
+            HEAD
+        };
         let inline_bytes = inline * bytes as f64 + filling * filled as f64;
         Counts {
             instructions: sum(|block| block.instructions),
