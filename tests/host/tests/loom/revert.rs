@@ -35,10 +35,6 @@ impl<W: Word + Default + 'static> Revert<W> {
     pub(crate) fn round(&self, kernel: &mut PrivateConsumer<W>, most: usize) -> Vec<u32> {
         let cells = self.ring.cells();
         let mut taken = Vec::new();
-        kernel.take_plain(&cells, most, |entry| {
-            taken.push(self.bytes.read(entry));
-            true
-        });
         while taken.len() < most {
             let Some(entry) = kernel.take(&cells) else {
                 break;
