@@ -83,13 +83,10 @@ fn detour_one(
     };
     let to = single.offset();
     let captured = skb.capture(extent, wanted, &tap.origin, tap.region.pages(), to);
-    let skb = match kept(skb, captured, way) {
+    let skb = match kept(tap, skb, captured, way) {
         Ok(skb) => skb,
         Err(skb) => return Err(not_kept(tap, skb, booked, extent)),
     };
-    if let Ok(nature) = captured {
-        tap.note(nature);
-    }
     let to = tap.detour_to(booked.number, flow);
     let entry = single.detour(to, skb, wanted, extent.truesize);
     tap.detour.kernel_cells().fill(booked.position, entry);
@@ -116,13 +113,10 @@ fn detour_long(
         Err(why) => return Err(not_booked(skb, why)),
     };
     let captured = capture(tap, &skb, extent, &chain, wanted);
-    let skb = match kept(skb, captured, way) {
+    let skb = match kept(tap, skb, captured, way) {
         Ok(skb) => skb,
         Err(skb) => return Err(not_kept(tap, skb, booked, extent)),
     };
-    if let Ok(nature) = captured {
-        tap.note(nature);
-    }
     let to = tap.detour_to(booked.number, flow);
     let entry = chain.detour(to, skb, extent.truesize);
     tap.detour.kernel_cells().fill(booked.position, entry);
@@ -132,11 +126,13 @@ fn detour_long(
 
 /// A packet that was captured and is safe to keep; else it may be lost.
 #[inline(always)]
-fn kept(skb: Skb, captured: Result<Nature>, way: Way) -> Result<Skb, Option<Skb>> {
-    match captured {
-        Ok(nature) => skb.keep(nature, way).ok_or(None),
-        Err(_) => Err(Some(skb)),
-    }
+fn kept(tap: &Tap, skb: Skb, captured: Result<Nature>, way: Way) -> Result<Skb, Option<Skb>> {
+    let Ok(nature) = captured else {
+        return Err(Some(skb));
+    };
+    let skb = skb.keep(nature, way).ok_or(None)?;
+    tap.note(nature);
+    Ok(skb)
 }
 
 #[cold]

@@ -186,11 +186,16 @@ static __always_inline void show_whole(const struct sk_buff *skb, u32 mac_len, u
 	show(skb, mac_len, timestamp, &mbuf, origin, to);
 }
 
-/* The rare half of nettap_skb_capture(), and all that calls somebody: its caller has no registers to save. */
+/*
+ * A packet with bytes in device memory, which no processor can read, is not captured, not even in part: a
+ * program's changes could not be written back.
+ *
+ * The rare half of nettap_skb_capture(), and all that calls somebody: its caller has no registers to save. */
 static noinline int capture_slowly(const struct sk_buff *skb, u32 mac_len, u32 len,
 				   const struct nettap_origin *origin, struct nettap_header *to)
 {
-	const int err = copy_out(skb, -(int)mac_len, (u8 *)to + origin->offset, len);
+	const int err = skb_frags_readable(skb) ?
+			copy_out(skb, -(int)mac_len, (u8 *)to + origin->offset, len) : -EFAULT;
 	u64 timestamp = stamp_of(skb);
 
 	if (err)
@@ -214,7 +219,7 @@ int nettap_skb_capture(const struct sk_buff *skb, u32 mac_len, u32 len,
 
 	/* What lies before the packet's stand is in one piece with what lies behind. */
 	if (unlikely((!timestamp && origin->stamps) || skb_is_gso(skb) || len < 32 ||
-		     (int)(len - mac_len) > (int)skb_headlen(skb)))
+		     !skb_frags_readable(skb) || (int)(len - mac_len) > (int)skb_headlen(skb)))
 		return capture_slowly(skb, mac_len, len, origin, to);
 	show_whole(skb, mac_len, timestamp, len, origin, to);
 	copy_bytes((u8 *)to + origin->offset, skb->data - mac_len, len);
@@ -226,7 +231,9 @@ int nettap_skb_capture_part(const struct sk_buff *skb, u32 mac_len, u32 from,
 			    const struct nettap_mbuf *mbuf, const struct nettap_origin *origin,
 			    struct nettap_header *to)
 {
-	const int err = copy_out(skb, (int)(from - mac_len), (u8 *)to + origin->offset, mbuf->len);
+	const int err = skb_frags_readable(skb) ?
+			copy_out(skb, (int)(from - mac_len), (u8 *)to + origin->offset, mbuf->len) :
+			-EFAULT;
 	u64 timestamp = stamp_of(skb);
 
 	if (err)
