@@ -118,6 +118,7 @@ pub(crate) fn compare(report: &Report, path: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use crate::result::Record;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     fn line(name: &str, cost: f64, marginal: Option<f64>) -> Record {
         Record {
@@ -147,12 +148,13 @@ mod tests {
         }
     }
 
-    /// What the gate says of a run of `now` after one of `before`.
+    /// What the gate says of a run of `now` after one of `before`. Tests run side by side, so each call has its file.
     fn verdict(before: Record, now: Record) -> Result<()> {
+        static CALLS: AtomicU32 = AtomicU32::new(0);
         let path = std::env::temp_dir().join(format!(
             "ntbench-gate-{}-{}",
             std::process::id(),
-            now.cost[0]
+            CALLS.fetch_add(1, Ordering::Relaxed)
         ));
         keep(&report(vec![before]), &path)?;
         let verdict = compare(&report(vec![now]), &path);
