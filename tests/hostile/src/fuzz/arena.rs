@@ -71,20 +71,27 @@ impl Arena {
         count as u32
     }
 
-    /// Puts a structure somewhere and says where. As often as not it is a good place.
-    pub(crate) fn put(&self, bytes: &[u8], size: usize, world: &World, at: &mut Chance) -> usize {
+    /// Puts a structure somewhere and says where. As often as not it is a good place. Without a world nobody else
+    /// writes there, so that what was put is what the kernel reads.
+    pub(crate) fn put(
+        &self,
+        bytes: &[u8],
+        size: usize,
+        world: Option<&World>,
+        at: &mut Chance,
+    ) -> usize {
         let end = self.base + GOOD * PAGE;
-        match at.below(24) {
-            0 => self.wrote(end.saturating_sub(size.min(GOOD * PAGE)), bytes),
-            1 => self.wrote(end.saturating_sub(size.min(GOOD * PAGE) / 2), bytes),
-            2 => self.wrote(self.base + 1 + at.below(7), bytes),
-            3 => {
+        match (at.below(24), world) {
+            (0, _) => self.wrote(end.saturating_sub(size.min(GOOD * PAGE)), bytes),
+            (1, _) => self.wrote(end.saturating_sub(size.min(GOOD * PAGE) / 2), bytes),
+            (2, _) => self.wrote(self.base + 1 + at.below(7), bytes),
+            (3, _) => {
                 self.on_paper(bytes, 0);
                 end + PAGE
             }
-            4 => at.border() as usize,
-            5 => end,
-            6 => {
+            (4, _) => end,
+            (5, Some(_)) => at.border() as usize,
+            (6, Some(world)) => {
                 let (place, _) = world.place(at);
                 let place = place + at.below(64) * 8;
                 let _ = self.poke(place, bytes);
@@ -137,9 +144,16 @@ impl Arena {
 
     /// Has the kernel copy a word from any address.
     pub(crate) fn peek(&self, from: usize) -> Result<u32, Errno> {
-        syscall(libc::SYS_pwrite64, &[self.paper, from, 4, PAGE])?;
+        self.peek_first(from, size_of::<u32>())
+    }
+
+    /// The first word of a structure of `size` bytes as a request reads it: what is not there is zero, whatever stands
+    /// behind it.
+    pub(crate) fn peek_first(&self, from: usize, size: usize) -> Result<u32, Errno> {
         let mut word = [0u8; 4];
-        let arguments = [self.paper, word.as_mut_ptr() as usize, 4, PAGE];
+        let len = size.min(word.len());
+        syscall(libc::SYS_pwrite64, &[self.paper, from, len, PAGE])?;
+        let arguments = [self.paper, word.as_mut_ptr() as usize, len, PAGE];
         syscall(libc::SYS_pread64, &arguments)?;
         Ok(u32::from_ne_bytes(word))
     }
@@ -151,4 +165,20 @@ fn fixed(at: usize, len: usize, protection: i32, flags: i32, fd: usize) -> Resul
         libc::SYS_mmap,
         &[at, len, protection as usize, flags, fd, 0],
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_of_a_short_structure_ends_with_it() {
+        let arena = Arena::new().unwrap();
+        let place = arena.put_well(&[1, 2, 3, 4, 5, 6, 7, 8]);
+        let word = |size| arena.peek_first(place, size).unwrap();
+        assert_eq!(word(8), 0x0403_0201);
+        assert_eq!(word(2), 0x0201);
+        assert_eq!(word(1), 1);
+        assert_eq!(word(0), 0);
+    }
 }

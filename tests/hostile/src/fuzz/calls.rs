@@ -148,13 +148,15 @@ fn request(hand: &mut Hand<'_>) -> Outcome {
         // Of another session's tap nobody asks anything else but to be refused.
         fd = hand.world.owner(tap).unwrap_or(fd);
     }
-    let place = hand.arena.put(&bytes, size, hand.world, chance);
+    let place = hand
+        .arena
+        .put(&bytes, size, around(shape, hand.world), chance);
     ask(hand, shape, fd, place, size)
 }
 
 /// Makes a request whose structure stands somewhere, and remembers what the kernel told.
 fn ask(hand: &mut Hand<'_>, shape: &Shape, fd: usize, place: usize, size: usize) -> Outcome {
-    if shape.names_a_tap() && names_spared(hand, place) {
+    if shape.names_a_tap() && names_spared(hand, place, size) {
         return Ok(0);
     }
     let command = shape.request as usize | (size << 16);
@@ -175,9 +177,15 @@ pub(super) fn prepare(hand: &mut Hand<'_>) {
     }
 }
 
+/// Where a structure may stand, beside the thread's own memory. One that names a tap stands where nobody changes it after
+/// it was looked at: rings and mbufs are full of small numbers.
+fn around<'a>(shape: &Shape, world: &'a World) -> Option<&'a World> {
+    (!shape.names_a_tap()).then_some(world)
+}
+
 /// Whether a request is about a tap that is none of ours.
-fn names_spared(hand: &Hand<'_>, place: usize) -> bool {
-    let id = hand.arena.peek(place).unwrap_or(0);
+fn names_spared(hand: &Hand<'_>, place: usize, size: usize) -> bool {
+    let id = hand.arena.peek_first(place, size).unwrap_or(0);
     hand.world.spares(id)
 }
 
@@ -224,6 +232,6 @@ fn stranger(hand: &mut Hand<'_>) -> Outcome {
     let mut nothing = Tap::new_zeroed();
     let place = hand
         .arena
-        .put(nothing.as_mut_bytes(), shape.size, hand.world, chance);
+        .put(nothing.as_mut_bytes(), shape.size, None, chance);
     syscall(libc::SYS_ioctl, &[fd, command, place])
 }
