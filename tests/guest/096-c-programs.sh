@@ -42,11 +42,20 @@ balance
 kill -KILL "${PIDS[echo]}"
 wait "${PIDS[echo]}" || true
 
-part "options: a filter by hand, which wants nothing"
+# busy WHAT: whether `tapctl` knows of a session that is.
+busy() { [[ $(tapctl --json session list | jq 'any(.sessions[]; .busy)') == "$1" ]]; }
+
+part "options: a filter by hand, which wants nothing; and a session that is busy until it is told"
 cat >"$WORK/filter.c" <<-END
 	#include <linux/filter.h>
+	#include <signal.h>
 	#include <unistd.h>
 	#include "libnettap.h"
+
+	static void told(int signal)
+	{
+		(void)signal;
+	}
 
 	int main(void)
 	{
@@ -62,6 +71,12 @@ cat >"$WORK/filter.c" <<-END
 		options.filter.len_or_fd = 0;
 		if (interface_tap("b0", TAP_OUTPUT, &options, &detour, &revert) != -ENOEXEC)
 			return 2;
+		signal(SIGUSR1, told);
+		if (nettap_busy(1) < 0)
+			return 3;
+		pause();
+		if (nettap_busy(0) != 0)
+			return 4;
 		return pause();
 	}
 END
@@ -70,5 +85,8 @@ start filter box "$WORK/filter"
 await "a tap is open" test_taps
 pings client 10.1.0.1 20
 counts b0 input passed.filter -eq 20 detoured.packets -eq 0
+await "the session is busy" busy true
+kill -USR1 "${PIDS[filter]}"
+await "it is not" busy false
 kill -KILL "${PIDS[filter]}"
 wait "${PIDS[filter]}" || true
