@@ -308,18 +308,10 @@ impl<'a, W: Word> Consumer<'a, W> {
         loop {
             let begin = self.position.load();
             // Nearly always these are full, and all there are.
-            let mut taken = self.read_lap(begin, out);
+            let (mut taken, ended) = self.read_lap(begin, out);
             let mut position = begin.wrapping_add(taken as u32);
-            while let Some(slot) = out.get_mut(taken) {
-                match self.cells.look(position) {
-                    Look::Full(entry) => {
-                        *slot = entry;
-                        taken = taken.wrapping_add(1);
-                    }
-                    Look::Padding => {}
-                    Look::NotYet | Look::Scribbled => break,
-                }
-                position = position.wrapping_add(1);
+            if taken == 0 || !ended {
+                position = self.read_on(position, &mut taken, out);
             }
             if position == begin {
                 // Others may have taken these cells, and the kernel filled them anew: then there is
@@ -336,20 +328,38 @@ impl<'a, W: Word> Consumer<'a, W> {
         }
     }
 
-    /// Reads entries from `position` on as long as they are full and of its lap; how many.
+    /// Reads entries from `position` on as long as they are full and of its lap; how many, and whether behind them is
+    /// what cannot be taken now.
     #[inline]
-    fn read_lap(&self, position: u32, out: &mut [Entry]) -> usize {
+    fn read_lap(&self, position: u32, out: &mut [Entry]) -> (usize, bool) {
         let (cells, lap) = self.cells.rest_of_lap(position, out.len());
         let mut read = 0usize;
         for (cell, slot) in cells.iter().zip(out) {
             let tag = cell.tag.load_acquire(); // B, matches A
-            if tag & (STATE_MASK | LAP_MASK.wrapping_shl(LAP_SHIFT)) != STATE_FULL | lap {
-                break;
+            let which = tag & (STATE_MASK | LAP_MASK.wrapping_shl(LAP_SHIFT));
+            if which != STATE_FULL | lap {
+                return (read, which != STATE_PADDING | lap);
             }
             *slot = cell.entry(tag);
             read = read.wrapping_add(1);
         }
-        read
+        (read, false)
+    }
+
+    /// Goes on reading from `position`, over padding and into the next lap, behind the first `taken` entries; how far.
+    fn read_on(&self, mut position: u32, taken: &mut usize, out: &mut [Entry]) -> u32 {
+        while let Some(slot) = out.get_mut(*taken) {
+            match self.cells.look(position) {
+                Look::Full(entry) => {
+                    *slot = entry;
+                    *taken = taken.wrapping_add(1);
+                }
+                Look::Padding => {}
+                Look::NotYet | Look::Scribbled => break,
+            }
+            position = position.wrapping_add(1);
+        }
+        position
     }
 
     /// Whether an entry (or padding to step over) is there.

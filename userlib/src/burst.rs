@@ -34,16 +34,19 @@ impl Burst {
     }
 
     /// Packets in it.
+    #[inline]
     pub fn len(&self) -> usize {
         self.bundle.len()
     }
 
     /// Whether there is none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The packets, oldest first, to be looked at and edited.
+    #[inline]
     pub fn packets(&mut self) -> impl Iterator<Item = Packet<'_>> {
         let region = &self.shelf.region;
         let held = self.bundle.held().iter_mut();
@@ -82,6 +85,7 @@ pub struct Packet<'a> {
 
 impl Packet<'_> {
     /// The packet's bytes, as far as they lie in the first mbuf; see [`Mbuf::bytes`].
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         self.region.held_bytes(self.held)
     }

@@ -38,23 +38,29 @@ use crate::sys::Kernel;
 pub(crate) struct Shared(AtomicU32);
 
 impl Word for Shared {
+    #[inline]
     fn load(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
+    #[inline]
     fn load_acquire(&self) -> u32 {
         self.0.load(Ordering::Acquire)
     }
+    #[inline]
     fn store(&self, value: u32) {
         self.0.store(value, Ordering::Relaxed);
     }
+    #[inline]
     fn store_release(&self, value: u32) {
         self.0.store(value, Ordering::Release);
     }
+    #[inline]
     fn replace(&self, current: u32, new: u32) -> bool {
         self.0
             .compare_exchange(current, new, Ordering::SeqCst, Ordering::Relaxed)
             .is_ok()
     }
+    #[inline]
     fn full_barrier() {
         fence(Ordering::SeqCst);
     }
@@ -94,8 +100,9 @@ impl ForkGuard {
     }
 
     /// Whether this process is the one that opened the session.
+    #[inline]
     pub(crate) fn is_owner(&self) -> bool {
-        self.page[0] != 0
+        self.page.first().is_some_and(|byte| *byte != 0)
     }
 }
 
@@ -198,6 +205,7 @@ impl Ring {
         })
     }
 
+    #[inline]
     fn words(pages: &Pages) -> &Words<Shared> {
         // SAFETY: by the type's invariant the mapping is as long as `Words`; mappings begin on a
         // page, so it is aligned. It consists of atomics, which the other side may change at will.
@@ -273,6 +281,7 @@ impl Ring {
     }
 
     /// Gives mbufs to the kernel, in order; returns how many found room. The caller forgets those.
+    #[inline]
     pub(crate) fn give(&self, entries: &[Entry]) -> usize {
         self.producer().map_or(0, |ring| ring.push(entries))
     }
@@ -288,6 +297,7 @@ impl Ring {
     }
 
     /// Whether the kernel sleeps and asks for the doorbell; to be asked after publishing.
+    #[inline]
     pub(crate) fn wants_doorbell(&self) -> bool {
         self.rw.guard.is_owner()
             && nettap_uapi::ring::wants_doorbell(&Self::words(&self.ro).need_wakeup)
@@ -430,6 +440,7 @@ impl Region {
     }
 
     /// Whether the pages are there: not in a child after `fork`.
+    #[inline]
     pub(crate) fn is_here(&self) -> bool {
         self.pages.guard.is_owner()
     }
@@ -611,6 +622,7 @@ impl Bundle {
         }
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.end - self.begin
     }
@@ -643,14 +655,24 @@ impl Bundle {
     }
 
     /// Gives mbufs to the kernel from the front, as many as find room; how many.
+    #[inline]
     pub(crate) fn give(&mut self, ring: &Ring) -> usize {
         let held = self.entries.get(self.begin..self.end);
         let gone = ring.give(held.unwrap_or_default());
         self.begin += gone;
+        self.rewind();
         gone
     }
 
+    /// One that is empty has all its room at its end.
+    fn rewind(&mut self) {
+        if self.begin == self.end {
+            (self.begin, self.end) = (0, 0);
+        }
+    }
+
     /// All of them.
+    #[inline]
     pub(crate) fn held(&mut self) -> &mut [Held] {
         let held = self.entries.get_mut(self.begin..self.end);
         let held = held.unwrap_or_default();
@@ -663,6 +685,7 @@ impl Bundle {
     pub(crate) fn pop(&mut self) -> Option<(Buffer, u8)> {
         let entry = *self.entries.get(self.begin..self.end)?.first()?;
         self.begin += 1;
+        self.rewind();
         let buffer = Buffer {
             index: entry.index,
             generation: entry.generation,
@@ -673,6 +696,7 @@ impl Bundle {
 
 impl Region {
     /// Where the header of an mbuf that is held lies.
+    #[inline]
     fn header_of(&self, held: &Held) -> *mut Header {
         let start = held.0.index as usize * self.mbuf_size as usize;
         // SAFETY: as for `at`.
@@ -689,6 +713,7 @@ impl Region {
     }
 
     /// Its window as its header says now; nothing when that is nonsense, or after `fork`.
+    #[inline]
     fn held_window(&self, held: &Held) -> Option<Window> {
         let header = self.header_of(held);
         if !self.is_here() {
@@ -706,6 +731,7 @@ impl Region {
     }
 
     /// Its bytes.
+    #[inline]
     pub(crate) fn held_bytes<'a>(&'a self, held: &'a Held) -> &'a [u8] {
         let Some(window) = self.held_window(held) else {
             return &[];

@@ -264,6 +264,7 @@ impl Tap {
     /// # Errors
     ///
     /// [`Error::OtherSession`].
+    #[inline]
     pub fn recv_burst(&self, burst: &mut Burst) -> Result<usize> {
         if !Arc::ptr_eq(&self.shelf, &burst.shelf) {
             return Err(Error::OtherSession);
@@ -277,6 +278,7 @@ impl Tap {
     /// # Errors
     ///
     /// [`Error::OtherSession`], [`Error::Forked`].
+    #[inline]
     pub fn revert_burst(&self, burst: &mut Burst) -> Result<usize> {
         if !self.shelf.guard.is_owner() {
             return Err(Error::Forked);
@@ -296,6 +298,7 @@ impl Tap {
     /// # Errors
     ///
     /// As [`Tap::revert_burst`] and [`Tap::flush`]; all that did not go is still in the burst.
+    #[inline]
     pub fn revert_burst_all(&self, burst: &mut Burst) -> Result<()> {
         loop {
             self.revert_burst(burst)?;
@@ -435,6 +438,7 @@ impl Tap {
     }
 
     /// Rings the doorbell if the kernel has asked for it.
+    #[inline]
     pub(crate) fn after_push(&self) {
         if self.revert.wants_doorbell() {
             // A tap that has ended has taken its packets back; the caller learns it when it waits.
