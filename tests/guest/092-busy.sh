@@ -69,7 +69,7 @@ await "no thread is left" no_thread
 part "own packets into an idle ring, one by one, without a call"
 receiver recv client 10.1.0.2:7000 --count 20 --linger 0
 start inject box ntdrive inject --tap b0:output --src 10.1.0.1:7000 --dst 10.1.0.2:7000 --src-mac "$MAC_B0" --dst-mac "$MAC_C0" \
-	--count 20 --gap 100000 --idle 3000 --busy
+	--count 20 --gap 100000 --idle $((3000 * SLOWNESS)) --busy
 ready inject
 calls=$(session calls)
 never_timed
