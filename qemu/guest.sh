@@ -8,7 +8,7 @@
 set -euo pipefail
 
 readonly SHARE=/run/share RELEASE=$1
-readonly PANICKED=99 TIME_UP=124 NO_GUEST=125
+readonly MISTIMED=98 PANICKED=99 TIME_UP=124 NO_GUEST=125
 shift
 
 # tree/ becomes the guest's /: the root filesystem's folders, this kernel's modules, our init. host/ holds what is alive.
@@ -97,7 +97,10 @@ report() {
 		exit "$(<"$SHARE/host/run/status")"
 	fi
 	{
-		if ((status == TIME_UP)); then
+		if ((status == MISTIMED)); then
+			echo "nettap: the guest has measured its clock wrongly, which happens on a busy machine"
+			exit "$status"
+		elif ((status == TIME_UP)); then
 			echo "nettap: the guest was stopped after $GUEST_TIMEOUT s; the end of its console:"
 		elif grep -q 'Kernel panic' /out/console.log; then
 			status=$PANICKED
@@ -112,6 +115,14 @@ report() {
 	exit "$status"
 }
 
+# mistimed: whether the kernel takes its processor for one that there is not. While it boots it measures the clock of the
+# processor, and when the emulator stands still in the wrong moment it finds 170 GHz: time would go by 70 times slower.
+mistimed() {
+	local megahertz
+	megahertz=$(sed -n 's/.*tsc: Detected \([0-9]*\)\.[0-9]* MHz processor.*/\1/p' /out/console.log)
+	[[ $megahertz ]] && ((megahertz > 10000 || megahertz < 200))
+}
+
 # Waits for QEMU (its pid is $1) and watches the clock.
 watch() {
 	local start=${EPOCHREALTIME/./} now ready='' status=0
@@ -119,6 +130,10 @@ watch() {
 		now=$(((${EPOCHREALTIME/./} - start) / 100000))
 		if [[ ! $ready && -e $SHARE/host/run/ready ]]; then
 			ready=1
+			if mistimed; then
+				kill -KILL "$1"
+				return "$MISTIMED"
+			fi
 			echo "nettap: guest $RELEASE ready in $((now / 10)).$((now % 10)) s ($GUEST_ACCEL, $GUEST_SMP CPUs)" >&2
 		fi
 		if ((now > GUEST_TIMEOUT * 10)); then

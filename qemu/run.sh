@@ -22,6 +22,9 @@
 # shellcheck source=qemu/lib.sh
 . "$(dirname "$0")/lib.sh"
 
+# What guest.sh ends with when it is worth to boot again.
+readonly MISTIMED=98
+
 # The verdict on KVM: it counts only if this kernel really boots with it. Remembered for this host's kernel and processor.
 accelerator() {
 	local verdict
@@ -44,6 +47,13 @@ accelerator() {
 		fi
 	fi
 	cat "$verdict"
+}
+
+# guest COMMAND…: boots it.
+guest() {
+	bound "$NETTAP/qemu/enter.sh" --bind "$kernel_dir/root/usr/lib/modules:/usr/lib/modules:ro" \
+		--bind "$rootfs:/guest/rootfs:ro" --bind "$out:/out" --keep GUEST_ -- \
+		/nettap/qemu/guest.sh "$release" "$@"
 }
 
 # An out folder that nobody asked for is kept only when there is something to read in it.
@@ -88,9 +98,11 @@ main() {
 		temporary=1
 	fi
 	export NETTAP_ROOTFS=$rootfs
-	bound "$NETTAP/qemu/enter.sh" --bind "$kernel_dir/root/usr/lib/modules:/usr/lib/modules:ro" \
-		--bind "$rootfs:/guest/rootfs:ro" --bind "$out:/out" --keep GUEST_ -- \
-		/nettap/qemu/guest.sh "$release" "$@" || status=$?
+	for _ in 1 2 3; do
+		status=0
+		guest "$@" || status=$?
+		((status == MISTIMED)) || break
+	done
 	if [[ $temporary ]]; then
 		if ((status)); then say "nettap: the console's log is $out/console.log"; else rm -rf "$out"; fi
 	fi
