@@ -29,7 +29,7 @@ transfer() {
 sent_again() { for space in client box; do ns $space nstat -asz TcpRetransSegs; done | awk '/TcpRetransSegs/ { n += $2 } END { print n }'; }
 
 part "$kills kills"
-start storm box nthostile storm kill --kills "$kills" --seed "${SEED:-$RANDOM}" -- echo --mode input,output --ring 1024 b0
+start storm box nthostile storm kill --kills "$kills" --moment $((200 * SLOWNESS)) --seed "${SEED:-$RANDOM}" -- echo --mode input,output --ring 1024 b0
 while is_running storm; do transfer; done
 finish storm
 transfer

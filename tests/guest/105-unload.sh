@@ -9,13 +9,17 @@
 . "$(dirname "$0")/lib.sh"
 pair
 seconds=$((${MINUTES:-0} * 60))
-((seconds)) || seconds=6
+((seconds)) || seconds=$((5 + SLOWNESS))
 
 # shellcheck disable=SC2016  # the inner shells expand it
 for name in one two; do
-	start "$name" box bash -c 'while :; do timeout -s KILL 0.$((1 + RANDOM % 4)) ntdrive relay --tap b0:input --tap b0:output; ntdrive raw try-map; done' 2>/dev/null
+	start "$name" box bash -c 'while :; do
+			tenths=$((SLOWNESS * (1 + RANDOM % 4)))
+			timeout -s KILL $((tenths / 10)).$((tenths % 10)) ntdrive relay --tap b0:input --tap b0:output
+			ntdrive raw try-map
+		done' 2>/dev/null
 done
-start flood client ping -n -i 0.005 -w $((seconds + 60)) 10.1.0.1
+start flood client ping -n -i 0.005 -w $((seconds + 60 * SLOWNESS)) 10.1.0.1
 
 unloaded=0 refused=0 end=$((SECONDS + seconds))
 part "$seconds seconds of attempts"

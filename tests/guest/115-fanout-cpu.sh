@@ -116,7 +116,7 @@ finish send1
 stop two
 
 part "one stalls: its processor's packets go to the next one"
-program one --do hold --only 7000 --max-age 600
+program one --do hold --only 7000 --max-age $((600 * SLOWNESS))
 program two
 receiver recv0 box 10.1.0.1:7000 --count 100
 sender 0 50 0

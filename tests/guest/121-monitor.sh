@@ -54,7 +54,7 @@ finish relay
 one all ".kind == \"tap-close\" and .tap == $id and .cause == \"untap\" and .by > 0 and .by != .pid"
 
 part "a program that stands still, and a policy that somebody changes"
-tapped relay box ntdrive relay --tap b0:input --do hold --only 7000 --max-age 300
+tapped relay box ntdrive relay --tap b0:input --do hold --only 7000 --max-age $((300 * SLOWNESS))
 id=$(tap_id b0 input)
 datagrams client 10.1.0.1:7000 --count 10
 one all ".kind == \"fail-open\" and .tap == $id"
