@@ -62,8 +62,8 @@ static int server_poll(struct napi_struct *napi, int budget)
 {
 	struct nettap_server *server = container_of(napi, struct nettap_server, napi);
 
-	/* Who polls without end comes again. */
-	if (server_moves(server))
+	/* Who polls without end comes again; nobody else would. */
+	if (test_bit(NAPI_STATE_SCHED_THREADED, &napi->state) && server_moves(server))
 		return 0;
 	WRITE_ONCE(server->home, smp_processor_id());
 	return server->poll(server->owner, budget);
@@ -123,7 +123,11 @@ struct nettap_server *nettap_server_new(u32 name, nettap_poll_fn poll,
 	hrtimer_setup(&server->timer, server_timer, CLOCK_MONOTONIC,
 		      HRTIMER_MODE_REL_PINNED_SOFT);
 	INIT_CSD(&server->call, server_called, server);
-	netif_napi_add(server->dummy, &server->napi, server_poll);
+	/*
+	 * Without a number by which sockets and io_uring rings, of whomever, could poll it: such a round takes the
+	 * place of one that was asked for (busy_poll_stop()), and comes on any CPU.
+	 */
+	netif_napi_add_tx(server->dummy, &server->napi, server_poll);
 	return server;
 }
 

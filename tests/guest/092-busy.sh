@@ -42,7 +42,7 @@ tapped relay box ntdrive relay --tap b0:input --tap b0:output --busy
 thread
 expect "the thread's number" "$thread" -gt 0
 outside cat "/proc/$thread/comm" >"$WORK/name.txt"
-[[ $(<"$WORK/name.txt") =~ ^napi/nettap[0-9]+-[0-9]+$ ]] || fail "it is called $(<"$WORK/name.txt")"
+[[ $(<"$WORK/name.txt") =~ ^napi/nettap[0-9]+-0$ ]] || fail "it is called $(<"$WORK/name.txt")"
 outside tapctl session list >"$WORK/list.txt"
 grep -q "thread $thread\$" "$WORK/list.txt" || fail "tapctl session list: $(<"$WORK/list.txt")"
 expect "its number where it is not" "$(ntdrive session thread)" -eq 0
