@@ -427,6 +427,11 @@ impl State {
     /// Whether there is anything in the dealloc ring.
     #[inline]
     fn has_deallocs(&self) -> bool {
+    /// Whether there is something for the program in the ring of a tap.
+    pub(crate) fn has_packets(&self) -> bool {
+        self.ends().any(|end| end.tap.is_ready())
+    }
+
         let supply = self.supply.as_ref();
         supply.is_some_and(|s| !s.consumer.is_idle(&s.dealloc.cells()))
     }

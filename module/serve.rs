@@ -157,11 +157,12 @@ impl OnPoll for Serving {
             self.wakeups.add(1);
         }
         if fresh {
-            // What the detours may have overlooked.
             SharedWord::full_barrier(); // H, matches G
-            if self.wanted.load(Relaxed) {
-                self.wake_for_packets();
-            }
+        }
+        // Whom the detours may have overlooked. A packet is new when it is counted, and there when it is copied, which may
+        // be later: so this is asked in every round, and there are rounds as long as it is out.
+        if self.wanted.load(Relaxed) && self.with(|state| state.has_packets()) {
+            self.wake_for_packets();
         }
         if overdue {
             self.server.defer();
@@ -397,10 +398,7 @@ impl Serving {
         }
         let woken = self.sleepers.wait(timeout, || {
             self.want();
-            self.with(|state| {
-                let mut open = state.ends().peekable();
-                open.peek().is_none() || open.any(|end| end.tap.is_ready())
-            })
+            self.with(|state| state.ends().next().is_none() || state.has_packets())
         });
         if woken == Woken::Ready && self.with(|s| s.ends().next().is_none()) {
             return Err(ENODEV);
@@ -497,8 +495,7 @@ impl Serving {
         self.look();
         self.with(|state| match tap {
             None => {
-                let ready = state.ends().any(|end| end.tap.is_ready());
-                if ready {
+                if state.has_packets() {
                     POLLIN | POLLRDNORM
                 } else {
                     0
