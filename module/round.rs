@@ -270,9 +270,12 @@ impl State {
     pub(crate) fn watch(&mut self, calls: u64) -> bool {
         let places = self.taps.get_mut(..self.places).unwrap_or_default();
         let (mut watched, mut any, mut moved) = (false, false, calls);
+        let mut may_look = true;
         for end in places.iter_mut().flatten() {
             watched |= end.tap.policies.max_age().is_some();
-            any |= end.watch.look(&end.tap, end.is_outstanding());
+            any |= end
+                .watch
+                .look(&end.tap, end.is_outstanding(), &mut may_look);
             moved = moved.wrapping_add(end.tap.moved_by_program());
         }
         if !watched {
@@ -424,14 +427,14 @@ impl State {
         supply.is_some_and(|s| s.consumer.is_ready(&s.dealloc.cells())) || self.ends().any(ready)
     }
 
-    /// Whether there is anything in the dealloc ring.
-    #[inline]
-    fn has_deallocs(&self) -> bool {
     /// Whether there is something for the program in the ring of a tap.
     pub(crate) fn has_packets(&self) -> bool {
         self.ends().any(|end| end.tap.is_ready())
     }
 
+    /// Whether there is anything in the dealloc ring.
+    #[inline]
+    fn has_deallocs(&self) -> bool {
         let supply = self.supply.as_ref();
         supply.is_some_and(|s| !s.consumer.is_idle(&s.dealloc.cells()))
     }

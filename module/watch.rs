@@ -5,7 +5,7 @@
 //! Every packet's account has the tick of its detour. To look for the oldest costs a pass over the
 //! account, so it is done seldom: whatever is held now, nothing of it can be too old before the oldest
 //! is, and nothing that comes later before that. The server asks at each of its rounds, which come
-//! every α while packets are out.
+//! every α while packets are out; a round has time for one pass, so of several taps each has its turn.
 //!
 //! A program that is stopped or deadlocked is so for all its taps, and a packet that one of them let go may
 //! come by the next, the answer to it by a third: waiting at each would add up. So when a packet is overdue
@@ -32,16 +32,17 @@ impl Watch {
         }
     }
 
-    /// Looks, if it is time to; whether a packet is too old. It stays so until somebody has
-    /// [seen to it](Watch::take_overdue).
-    pub(crate) fn look(&mut self, tap: &Tap, outstanding: bool) -> bool {
+    /// Looks, if it is time to and `may` allows it, which it then does no more; whether a packet is too old. It
+    /// stays so until somebody has [seen to it](Watch::take_overdue).
+    pub(crate) fn look(&mut self, tap: &Tap, outstanding: bool, may: &mut bool) -> bool {
         let Some(max_age) = tap.policies.max_age() else {
             return self.overdue;
         };
         let now = now();
-        if self.overdue || !outstanding || now < self.look_at {
+        if self.overdue || !outstanding || now < self.look_at || !*may {
             return self.overdue;
         }
+        *may = false;
         let oldest = tap.region.oldest(tap.label.id).unwrap_or(now);
         self.look_at = oldest.saturating_add(max_age);
         self.overdue = now >= self.look_at;
