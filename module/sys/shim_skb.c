@@ -14,6 +14,7 @@
 #include <linux/virtio_net.h>
 #include <net/dst_metadata.h>
 #include <net/gso.h>
+#include <net/netfilter/nf_conntrack.h>
 #include <net/sock.h>
 
 #include "shim.h"
@@ -39,11 +40,27 @@ static u8 csum_of(const struct sk_buff *skb)
 	}
 }
 
+/*
+ * Whether a packet has the connection of a namespace that is not its interface's, as one that leaves a container by a
+ * VLAN of the host's interface: that namespace could not go before the connection does.
+ */
+static bool has_foreign_connection(const struct sk_buff *skb)
+{
+#if IS_ENABLED(CONFIG_NF_CONNTRACK)
+	enum ip_conntrack_info info;
+	struct nf_conn *connection = nf_ct_get(skb, &info);
+
+	return unlikely(connection) && !net_eq(nf_ct_net(connection), dev_net(skb->dev));
+#else
+	return false;
+#endif
+}
+
 /* Whether nettap_skb_keep() would have nothing to do. */
 static bool is_keepable(const struct sk_buff *skb)
 {
 	return !skb_shared(skb) && !skb_dst(skb) && !skb_sk_is_prefetched((struct sk_buff *)skb) &&
-	       !(skb_shinfo(skb)->flags & SKBFL_ZEROCOPY_ENABLE);
+	       !(skb_shinfo(skb)->flags & SKBFL_ZEROCOPY_ENABLE) && !has_foreign_connection(skb);
 }
 
 /* In NETTAP_C_PACKET_ bits. */
@@ -261,7 +278,8 @@ u32 nettap_skb_flow_hash(struct sk_buff *skb)
  * Makes a packet safe to keep beyond the hook, as __nf_queue() does (net/netfilter/nf_queue.c):
  * nobody else may share it, its route must be counted, and an early-demultiplexed socket must be
  * held or let go. Of a received one, whose sender may be a program on this machine that waits for its
- * memory, the fragments are copied, as for a socket. NULL: no memory or a dead route, the packet is gone.
+ * memory, the fragments are copied, as for a socket. A connection of another namespace is left. NULL: no memory
+ * or a dead route, the packet is gone.
  */
 struct sk_buff *nettap_skb_keep(struct sk_buff *skb, bool received)
 {
@@ -273,6 +291,8 @@ struct sk_buff *nettap_skb_keep(struct sk_buff *skb, bool received)
 		kfree_skb(skb);
 		return NULL;
 	}
+	if (has_foreign_connection(skb))
+		nf_reset_ct(skb);
 #ifdef CONFIG_INET
 	if (skb_sk_is_prefetched(skb)) {
 		struct sock *sk = skb->sk;
