@@ -440,6 +440,9 @@ int nettap_skb_resize(struct sk_buff *skb, int head, int tail)
 	}
 	if (head < 0 && !pskb_pull(skb, -head))
 		return -ENOMEM;
+	/* What an XDP program has left stands before the place where the frame began. */
+	if (head)
+		skb_metadata_clear(skb);
 	skb_reset_mac_header(skb);
 	return 0;
 }
