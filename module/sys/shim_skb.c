@@ -658,6 +658,8 @@ void nettap_skb_cross_to_input(struct sk_buff *skb, struct net_device *dev, bool
 	skb_orphan(skb);
 	skb_scrub_packet(skb, true);
 	skb->priority = 0;
+	/* The queue was one of another interface, which may have more of them. */
+	skb_set_queue_mapping(skb, 0);
 	nettap_skb_at_network(skb, dev);
 }
 
