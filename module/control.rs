@@ -217,11 +217,12 @@ fn tap(session: &Session, request: &Request) -> Result {
     if !namespace.may_administer() {
         return Err(EPERM);
     }
+    // Before there is an interface that could not go meanwhile: the program's memory may take any time to be read.
+    let filter = filter::named(&ask.filter)?;
     let device = namespace.device(&ask.ifname)?;
     if !device.is_ethernet() {
         return Err(not_supported());
     }
-    let filter = filter::named(&ask.filter)?;
     let content = session.tap(device, common, options, policies, filter, &mut ask)?;
     // From here on dropping the file ends the tap; before, nobody but us knows of it.
     let file = match TAPS.anonymous(c"[nettap]", Arc::clone(&content)) {
