@@ -71,6 +71,14 @@ pub(crate) enum Gate {
     Ended,
 }
 
+impl Gate {
+    /// Whether it does not turn to `to`: the end is for ever, and a tap that waits has nothing that its program
+    /// could hold for too long. It would open by itself, beside the tap that has the packets.
+    fn stays(self, to: Self) -> bool {
+        self == Self::Ended || (self == Self::Waiting && to == Self::Stalled)
+    }
+}
+
 /// Who and where, for people and tools.
 #[derive(Clone, Copy)]
 pub(crate) struct Label {
@@ -449,13 +457,15 @@ impl Tap {
         let mut up = self.up.lock();
         if up.gate != Gate::Ended {
             up.gate = Gate::Open;
+            self.gate.store(Gate::Waiting as u32, Relaxed);
         }
     }
 
-    /// The other half of [`Tap::admit`]: those who choose see it. Takes no lock, so that it can be done in
-    /// the moment when another tap closes.
+    /// The other half of [`Tap::admit`]: those who choose see it, unless the gate has turned since. Takes no
+    /// lock, so that it can be done in the moment when another tap closes.
     pub(crate) fn show(&self) {
-        self.gate.store(Gate::Open as u32, Relaxed);
+        let (waiting, open) = (Gate::Waiting as u32, Gate::Open as u32);
+        let _ = self.gate.cmpxchg(waiting, open, Relaxed);
     }
 
     /// Lets packets come in, unless the tap has ended. Bottom halves are off.
@@ -468,17 +478,18 @@ impl Tap {
     /// gate is now as it shall be. Bottom halves are off; `then` takes no lock.
     pub(crate) fn close_when(&self, ended: u64, gate: Gate, then: impl FnOnce()) -> bool {
         let mut up = self.up.lock();
-        if up.counts.detoured == ended && up.gate != Gate::Ended {
+        let stays = up.gate.stays(gate);
+        if up.counts.detoured == ended && !stays {
             then();
             self.turn(&mut up, gate);
         }
-        up.gate == gate || up.gate == Gate::Ended
+        up.gate == gate || stays
     }
 
-    /// Turns the gate, unless the tap has ended. Bottom halves are off.
+    /// Turns the gate, unless it stays. Bottom halves are off.
     pub(crate) fn close(&self, gate: Gate) {
         let mut up = self.up.lock();
-        if up.gate != Gate::Ended {
+        if !up.gate.stays(gate) {
             self.turn(&mut up, gate);
         }
     }
