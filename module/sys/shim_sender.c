@@ -90,7 +90,10 @@ struct nettap_sender *nettap_sender_new(void)
 	for (sending = sender->all; sending < sender->all + UNDER_WAY_MAX; sending++) {
 		sending->sender = sender;
 		sending->ubuf.ops = &sending_ops;
-		/* A device may take the fragments as they are; a socket gets a copy. */
+		/*
+		 * A device may take the fragments as they are, as io_uring's (io_uring/notif.c). Who receives them gets a
+		 * copy, but for a packet socket that is the only one to want the frame.
+		 */
 		sending->ubuf.flags = SKBFL_ZEROCOPY_FRAG | SKBFL_DONT_ORPHAN;
 		sending->node.next = sender->free;
 		sender->free = &sending->node;
