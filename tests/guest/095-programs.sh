@@ -25,6 +25,18 @@ end dump
 expect "echo requests in the dump" "$(tcpdump -n -r "$WORK/dump.pcapng" 2>/dev/null | grep -c 'echo request')" -eq 10
 expect "echo replies in the dump" "$(tcpdump -n -r "$WORK/dump.pcapng" 2>/dev/null | grep -c 'echo reply')" -eq 10
 
+part "dump: a full disk costs no packet"
+tapped dump box tapctl run dump --mode input -w /dev/full b0
+receiver recv box 10.1.0.1:7000 --count 20
+kill -STOP "${PIDS[dump]}"
+datagrams client 10.1.0.1:7000 --count 20 --size 1400
+reaches b0 input detoured.in_flight -eq 20
+kill -CONT "${PIDS[dump]}"
+finish recv
+await "it has ended" open_taps 0
+! wait "${PIDS[dump]}" || fail "it did not say so"
+unset "PIDS[dump]"
+
 part "nat: the server sees the translated address, the client its answers"
 ip -n box address add 10.2.0.50/32 dev b1
 neighbour server s0 10.2.0.50 "$MAC_B1"

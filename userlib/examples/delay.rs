@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use common::{Common, Failure, Run};
-use nettap::{Mbuf, Mode};
+use nettap::{Error, Mbuf, Mode};
 
 /// Holds every packet of interfaces for some time
 #[derive(Debug, Parser)]
@@ -47,7 +47,11 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
             due.saturating_duration_since(Instant::now())
         })
     };
-    while run.goes_on_for(&taps, until_due(&held))? {
+    let end = loop {
+        match run.goes_on_for(&taps, until_due(&held)) {
+            Ok(true) => {}
+            end => break end,
+        }
         let due = Instant::now() + hold;
         for (number, tap) in taps.iter().enumerate() {
             run.recv(tap, &mut packets);
@@ -60,13 +64,19 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
             packets.push(packet);
             taps[number].revert_all(&mut packets)?;
         }
-    }
+    };
 
-    // A clean end sends on what is held; dropping the value would drop the packet.
+    // The end, of whatever kind, sends on what is held; dropping the value would drop the packet. A tap that has
+    // ended has taken its packets back.
     for (_, number, packet) in held {
         packets.push(packet);
-        taps[number].revert_all(&mut packets)?;
+        match taps[number].revert_all(&mut packets) {
+            Ok(()) => {}
+            Err(Error::Ended) => packets.clear(),
+            Err(error) => return Err(error.into()),
+        }
     }
+    end?;
     run.report("delay");
     Ok(())
 }

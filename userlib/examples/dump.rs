@@ -64,11 +64,14 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     while run.goes_on(&taps)? {
         for (tap, id) in taps.iter().zip(0..) {
             run.recv(tap, &mut packets);
-            for packet in &packets {
+            let written = packets.iter().try_for_each(|packet| {
                 bytes.clear();
-                file.write_pcapng_block(block(packet, id, args.comments, &mut bytes))?;
-            }
+                let block = block(packet, id, args.comments, &mut bytes);
+                file.write_pcapng_block(block).map(drop)
+            });
+            // They go on also when the file is full or nobody reads it any more.
             tap.revert_all(&mut packets)?;
+            written?;
         }
         file.get_mut().flush()?;
     }
