@@ -146,3 +146,9 @@ answered pings || fail "pings were lost: $(tail -n 3 "$WORK/pings.log")"
 refuses "confirming another program's tap" tapctl tap confirm 4000000000
 tapctl tap del --all >/dev/null
 await "the holder ends" open_taps 0
+part "a program of tapctl's that waits for no confirmation is not ended by one"
+tapped delay box tapctl run delay --ms 1 --mode input b0
+refuses "confirming it" tapctl tap confirm "$(tap_id b0 input)"
+pings client 10.1.0.1 5
+is_running delay || fail "it has ended"
+stop delay

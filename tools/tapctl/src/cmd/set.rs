@@ -56,6 +56,14 @@ fn policies(set: &Set) -> Policies {
     policies
 }
 
+/// Whether a process has a handler for a signal (proc_pid_status(5), SigCgt).
+fn catches(pid: i32, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal as i32 - 1) & 1 != 0)
+}
+
 /// `tap confirm`.
 pub fn confirm(context: &mut Context<'_, '_>, id: u32) -> Result<(), Failure> {
     let taps = taps_in_view(context)?;
@@ -76,8 +84,21 @@ pub fn confirm(context: &mut Context<'_, '_>, id: u32) -> Result<(), Failure> {
         ))
         .hint("confirm it from where it was added")
     })?;
+    // `tapctl dump` and `tapctl run` are called the same.
+    if !catches(pid, CONFIRM) {
+        return Err(
+            Failure::new(format!("tap {id} does not wait for a confirmation"))
+                .hint("only taps of `tapctl tap add --confirm` are confirmed"),
+        );
+    }
     kill(Pid::from_raw(pid), CONFIRM)
         .map_err(|errno| Failure::system(format_args!("confirm tap {id}"), errno))?;
+    // Its time may have been over just before.
+    let taps = taps_in_view(context)?;
+    if !taps.iter().any(|tap| tap.id == id && tap.session != 0) {
+        return Err(Failure::new(format!("tap {id} has ended"))
+            .hint("its time was over; add it again with --confirm"));
+    }
     context
         .out
         .done("confirmed", id, &format!("confirmed tap {id}"), None)
