@@ -168,7 +168,9 @@ impl Meter {
 
     /// The next reading.
     pub fn read(&mut self, sample: &Sample) {
-        let Some(tap) = sample.tap(self.last.id) else {
+        // Of one that is ending there is a record that is nobody's, and empty.
+        let tap = sample.tap(self.last.id);
+        let Some(tap) = tap.filter(|tap| tap.session == self.last.session) else {
             self.ended = true;
             return;
         };

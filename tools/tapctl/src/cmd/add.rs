@@ -18,6 +18,7 @@ use nettap::uapi::tap::Mode;
 use nettap::{Error, Fanout, Filter, Session, Tap, Wait};
 use nix::errno::Errno;
 use serde_json::Value as Json;
+use std::env::set_current_dir;
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +44,10 @@ pub fn add(context: &mut Context<'_, '_>, add: &Add) -> Result<(), Failure> {
     let probation = Probation::of(add.confirm)?;
     let session = join(add)?;
     let filter = filter_of(&add.dev, add.filter.as_deref(), add.filter_bpf.as_deref())?;
+    if add.holder {
+        // All files that the command line names are open; it holds up no file system.
+        set_current_dir("/").map_err(|error| Failure::io("go to /", &error))?;
+    }
     let tap = open(&session, add, filter).map_err(|error| explain(context, add, error))?;
     report(context, tap.id())?;
     if add.holder {
@@ -198,7 +203,6 @@ fn start(context: &Context<'_, '_>) -> Result<u32, Failure> {
     let mut child = Command::new(program)
         .args(context.argv.iter().skip(1))
         .arg("--holder")
-        .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -66,9 +66,9 @@ fn record(
         )
         .json_only("region", super::region::record(region, info))
         .plain_only("region", region_said(region, info))
-        .json_only("sessions", region.sessions)
+        .json_only("sessions", mapped(sessions))
         .json_only("busy_sessions", busy(sessions))
-        .plain_only("sessions", sessions_said(region, sessions))
+        .plain_only("sessions", sessions_said(sessions))
         .json_only("taps", sums(taps))
         .plain_only("taps", taps_said(taps))
         .plain_only("past them", past_said(taps))
@@ -102,13 +102,17 @@ fn busy(sessions: &[SessionStats]) -> u64 {
     u64::try_from(busy.count()).unwrap_or(u64::MAX)
 }
 
-fn sessions_said(region: &RegionStats, sessions: &[SessionStats]) -> String {
+/// Sessions that have mapped a region, of whatever group.
+fn mapped(sessions: &[SessionStats]) -> u64 {
+    let mapped = sessions.iter().filter(|session| session.mapped != 0);
+    u64::try_from(mapped.count()).unwrap_or(u64::MAX)
+}
+
+fn sessions_said(sessions: &[SessionStats]) -> String {
+    let mapped = mapped(sessions);
     match busy(sessions) {
-        0 => region.sessions.to_string(),
-        busy => format!(
-            "{}; {busy} busy, each with a thread that takes a processor",
-            region.sessions
-        ),
+        0 => mapped.to_string(),
+        busy => format!("{mapped}; {busy} busy, each with a thread that takes a processor"),
     }
 }
 
