@@ -1992,7 +1992,7 @@ struct nettap_words {
 
 /**
  * One shared lock, a cache line of its own. The word is changed by compare-and-exchange only, as
- * lock.rs says; nettap_lock() and nettap_unlock() of libnettap.h do that.
+ * lock.rs says; nettap_lock_take() and nettap_lock_release() of libnettap.h do that.
  */
 struct nettap_lock_words {
 	/**

@@ -148,7 +148,7 @@ fn advice(request: &str, errno: Errno) -> Option<&'static str> {
         }
         (_, Errno::ENOTTY) => "this device is not a NetTap that the library knows",
         (_, Errno::ENOENT) => "nothing has this id",
-        (_, Errno::EINVAL) => "a value is out of range: see `tapctl version` for the limits",
+        (_, Errno::EINVAL) => "a value is out of range: see `tapctl region show` for the limits",
         _ => return None,
     })
 }
