@@ -31,3 +31,12 @@ tapped relay box ntdrive relay --tap b0:input --tap b0:output --until-gone
 tapctl tap del --all
 finish relay
 pings client 10.1.0.1
+
+part "by the name that the interface has now"
+tapped relay box ntdrive relay --tap b0:input --until-gone
+ip -n box link set b0 down
+ip -n box link set b0 name old0
+ip -n box link add b0 type dummy
+refuses "ending a tap of another interface" ns box tapctl tap del --dev b0
+ns box tapctl tap del --dev old0
+finish relay

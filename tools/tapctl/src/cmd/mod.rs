@@ -20,6 +20,7 @@ pub mod version;
 use crate::args::{self, Cli, Object, Run};
 use crate::failure::Failure;
 use crate::kernel::{name, Kernel};
+use crate::link::links;
 use crate::netns::{self, Netns};
 use crate::out::Out;
 use crate::programs::expression;
@@ -133,8 +134,21 @@ pub fn filter_of(
 /// interfaces mean nothing beyond their namespace.
 pub fn taps_of(context: &Context<'_, '_>, dev: &str) -> Result<Vec<TapStats>, Failure> {
     let mut taps = context.kernel.taps()?;
-    taps.retain(|tap| tap.netns == context.netns.inode() && name(&tap.ifname) == dev);
+    taps.retain(|tap| tap.netns == context.netns.inode());
+    // A record has the name that the interface had when the tap was opened.
+    match index_of(context, dev) {
+        Some(index) => taps.retain(|tap| tap.ifindex == index),
+        None => taps.retain(|tap| name(&tap.ifname) == dev),
+    }
     Ok(taps)
+}
+
+/// Index of the interface that has a name now; nothing when none has, or its namespace is closed to the caller.
+fn index_of(context: &Context<'_, '_>, dev: &str) -> Option<u32> {
+    context.netns.enter().ok()?;
+    let links = links().ok()?;
+    let link = links.iter().find(|link| link.name == dev)?;
+    Some(link.index)
 }
 
 /// Words for namespaces: their name, or their number.
