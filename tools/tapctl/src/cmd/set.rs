@@ -61,7 +61,7 @@ fn catches(pid: i32, signal: Signal) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask >> (signal as i32 - 1) & 1 != 0)
+    mask.is_some_and(|mask| (mask >> (signal as i32 - 1)) & 1 != 0)
 }
 
 /// `tap confirm`.
