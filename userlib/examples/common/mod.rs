@@ -79,8 +79,8 @@ pub(crate) struct Common {
     #[arg(long, value_name = "PACKETS")]
     pub(crate) count: Option<u64>,
     /// End after this long
-    #[arg(long)]
-    pub(crate) seconds: Option<f64>,
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) seconds: Option<Duration>,
     /// Print one line of JSON when ending
     #[arg(long)]
     pub(crate) stats: bool,
@@ -116,6 +116,12 @@ pub(crate) struct Common {
         hide_default_value = true
     )]
     pub(crate) group: String,
+}
+
+/// A time as an argument.
+fn seconds(number: &str) -> Result<Duration, String> {
+    let number: f64 = number.parse().map_err(|_| "expected a number".to_owned())?;
+    Duration::try_from_secs_f64(number).map_err(|_| "expected seconds, 0 or more".to_owned())
 }
 
 /// A mode as an argument.
@@ -224,10 +230,7 @@ impl Run {
 
     /// The same, for no longer than `longest`.
     pub(crate) fn goes_on_for(&mut self, taps: &[Tap], longest: Duration) -> Result<bool, Failure> {
-        let limit = self
-            .common
-            .seconds
-            .map(|seconds| Duration::from_secs_f64(seconds.max(0.0)));
+        let limit = self.common.seconds;
         let passed = self.started.elapsed();
         if self.left == 0 || limit.is_some_and(|limit| passed >= limit) {
             return Ok(false);
