@@ -16,7 +16,8 @@
 #	--console        shows the kernel's console too
 #	--interactive    the terminal belongs to the command
 #
-# The exit status is the command's, or 124: time is up, 125: no guest, 99: the kernel panicked. The guest's root is the
+# The exit status is the command's, or 124: time is up, 125: no guest, 99: the kernel panicked, 98: three guests have
+# measured their clocks wrongly, which happens on busy machines. The guest's root is the
 # root filesystem under a layer in memory: whatever the guest changes is gone with it, but for /out.
 
 # shellcheck source=qemu/lib.sh
