@@ -69,7 +69,8 @@ if [[ -d /sys/kernel/debug/fail_page_alloc ]]; then
 	cd - >/dev/null
 	huge=$(tapctl --json region show | jq .region.huge_bytes)
 	expect "bytes in huge pages" "$huge" -lt 8388608
-	ntdrive raw huge --bytes "$huge"
+	# Once in 16 there is none at all, and then pages are not mapped as they are touched.
+	((huge == 0)) || ntdrive raw huge --bytes "$huge"
 	flows "$huge"
 	figure "$huge bytes of 8388608 in huge pages where half of them are refused"
 fi
