@@ -17,6 +17,17 @@ ns client ping -q -n -c 3 -i 0.2 10.1.0.1 >"$WORK/ping.log" || fail "$(cat "$WOR
 expect "least round trip in ms" "$(sed -n 's|.*= \([0-9]*\)\..*|\1|p' "$WORK/ping.log")" -ge 100
 end delay
 
+part "delay: the end of one tap costs the others no packet"
+tapped delay box tapctl run delay --ms $((3000 * SLOWNESS)) --mode input b0 b1
+receiver recv box 10.1.0.1:7000 --count 20
+datagrams client 10.1.0.1:7000 --count 20
+reaches b0 input detoured.in_flight -eq 20
+ns box tapctl tap del --dev b1 >/dev/null
+finish recv
+await "it has ended" open_taps 0
+! wait "${PIDS[delay]}" || fail "it did not say so"
+unset "PIDS[delay]"
+
 part "dump: pcapng that tcpdump reads"
 tapped dump box tapctl run dump --mode input,output -w "$WORK/dump.pcapng" b0
 pings client 10.1.0.1 10

@@ -47,7 +47,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
             due.saturating_duration_since(Instant::now())
         })
     };
-    let end = loop {
+    let end = 'on: loop {
         match run.goes_on_for(&taps, until_due(&held)) {
             Ok(true) => {}
             end => break end,
@@ -62,7 +62,10 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
                 break;
             };
             packets.push(packet);
-            taps[number].revert_all(&mut packets)?;
+            if let Err(error) = taps[number].revert_all(&mut packets) {
+                packets.clear();
+                break 'on Err(error.into());
+            }
         }
     };
 
