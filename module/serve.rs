@@ -233,7 +233,7 @@ impl Serving {
     /// detour can tell, or if nobody would look soon: after a detour from the ring of `tap`.
     #[inline]
     pub(crate) fn kick(&self, tap: &Tap, number: u64) {
-        // No barrier here, for every packet: `rest` and the round that finds the packet new make up for it.
+        // No barrier here, for every packet: `rest`, and the rounds while the packet is out, make up for it.
         if self.wanted.load(Relaxed) {
             self.wake_for_packets();
         }
@@ -253,7 +253,7 @@ impl Serving {
     /// Somebody is about to look for packets, and to sleep if there is none.
     fn want(&self) {
         self.wanted.store(true, Relaxed);
-        SharedWord::full_barrier(); // G, matches H: a packet that is not seen now is new to a round after this
+        SharedWord::full_barrier(); // G, matches H: a packet that is not seen now is seen by a round after this
     }
 
     /// Serves on behalf of a system call, and counts it.
