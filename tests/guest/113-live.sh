@@ -8,8 +8,6 @@
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 pair
-# On the loopback interface tapctl compiles expressions for an interface of another namespace.
-ip link set lo up
 
 # change OPTION…: of the tap for received packets.
 change() { tapctl tap set "$(tap_id b0 input)" "$@" >/dev/null; }
@@ -42,6 +40,8 @@ detours 0 7001
 expect "filter" "$(listed filter)" = '"ebpf"'
 refuses "an expression that is none" change --filter 'udp or or'
 refuses "a program that is not there" change --filter-bpf "$WORK/bpf/nothing"
+refuses "a tap of another namespace than was said" tapctl --netns client tap set "$(tap_id b0 input)" --filter udp
+tapctl --netns box tap set "$(tap_id b0 input)" --filter-bpf "$WORK/bpf/udp" >/dev/null
 refuses "two filters" change --no-filter --filter udp
 detours 10 7000
 detours 0 7001

@@ -6,7 +6,10 @@ use super::{filter_of, taps_in_view, Context, Owners};
 use crate::args::Set;
 use crate::failure::Failure;
 use crate::kernel::{name, no_tap};
+use crate::link::links;
+use crate::netns::{self, Netns};
 use nettap::admin::Policies;
+use nettap::uapi::stats::TapStats;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
@@ -19,10 +22,14 @@ pub const CONFIRM: Signal = Signal::SIGUSR1;
 pub fn set(context: &mut Context<'_, '_>, set: &Set) -> Result<(), Failure> {
     let mut policies = policies(set);
     if set.filter.is_some() || set.filter_bpf.is_some() {
-        // An expression may mean something else on another kind of interface.
         let taps = context.kernel.taps()?;
         let tap = taps.iter().find(|tap| tap.id == set.id);
-        let dev = name(&tap.ok_or_else(|| no_tap("change", set.id))?.ifname);
+        let tap = tap.ok_or_else(|| no_tap("change", set.id))?;
+        // An expression may mean something else on another kind of interface.
+        let dev = match &set.filter {
+            Some(_) => interface_of(context, tap)?,
+            None => name(&tap.ifname),
+        };
         let filter = filter_of(&dev, set.filter.as_deref(), set.filter_bpf.as_deref())?;
         policies = filter.map_or(policies.clone(), |filter| policies.filter(filter));
     } else if set.no_filter {
@@ -31,6 +38,24 @@ pub fn set(context: &mut Context<'_, '_>, set: &Set) -> Result<(), Failure> {
     context.kernel.set(set.id, &policies)?;
     let said = format!("changed tap {}", set.id);
     context.out.done("changed", set.id, &said, None)
+}
+
+/// Goes to the namespace of a tap's interface; the name that the interface has there now.
+fn interface_of(context: &Context<'_, '_>, tap: &TapStats) -> Result<String, Failure> {
+    if tap.netns == context.netns.inode() {
+        context.netns.enter()?;
+    } else {
+        let elsewhere = || {
+            let failure = Failure::new(format!("tap {} is in another network namespace", tap.id));
+            failure.hint("run tapctl in that namespace, or name it with --netns")
+        };
+        let names = netns::names();
+        let there = names.get(&tap.netns).filter(|_| !context.netns.is_named());
+        Netns::find(Some(there.ok_or_else(elsewhere)?))?.enter()?;
+    }
+    let links = links().unwrap_or_default();
+    let link = links.into_iter().find(|link| link.index == tap.ifindex);
+    Ok(link.map_or_else(|| name(&tap.ifname), |link| link.name))
 }
 
 fn policies(set: &Set) -> Policies {
