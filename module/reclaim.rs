@@ -83,7 +83,9 @@ pub(crate) fn untap(
     cause: Cause,
     rtnl: &Rtnl,
 ) -> Option<(TapStats, TakenBack)> {
-    let mut end = serving.retire(place)?;
+    // A program that has ended puts nothing any more, and what is for an interface that has gone goes nowhere.
+    let patient = !matches!(cause, Cause::Exit | Cause::DeviceGone);
+    let mut end = serving.retire(place, patient)?;
     let mut back = TakenBack::default();
     let has_heirs = {
         let _bh = BottomHalvesOff::new();

@@ -37,6 +37,8 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
 use kernel::sync::SpinLock;
+use kernel::time::delay::fsleep;
+use kernel::time::Delta;
 
 use crate::haul;
 use crate::haul::Haul;
@@ -86,6 +88,10 @@ use crate::uapi::tap::TAPS_MAX;
 pub(crate) const SWEEPS: u32 = 64;
 /// A detour sees what its own tap's program has given back; after so many it asks for what others have.
 const OTHERS_EVERY: u64 = 64;
+/// How often a revert ring is looked at for the last time, while a program still fills it.
+const LAST_LOOKS: u32 = 2048;
+/// How often one waits a moment for threads that have booked a cell of it and not filled it.
+const NAPS: u32 = 20;
 /// How often a wait for free mbufs looks again, in microseconds: any session may give some back.
 const LOOK_AGAIN_US: u64 = 1000;
 
@@ -300,9 +306,45 @@ impl Serving {
         })
     }
 
-    /// Takes the tap at `place` out of the session. Sleeps.
-    pub(crate) fn retire(&self, place: usize) -> Option<TapEnd> {
-        self.pause(|| self.with(|state| state.seat(place, None)))
+    /// Takes the tap at `place` out of the session. Its revert ring asks for the doorbell from here on, for good:
+    /// what is put into it is taken, or who puts it is told that the tap has ended. Who is `patient` waits a moment for
+    /// threads of the program that are putting something. Sleeps.
+    pub(crate) fn retire(&self, place: usize, patient: bool) -> Option<TapEnd> {
+        self.pause(|| {
+            self.with(|state| {
+                let end = state.taps.get(place)?.as_ref()?;
+                end.tap.revert.kernel_words().need_wakeup.store(1);
+                SharedWord::full_barrier(); // E, matches F: whoever does not ring is seen below
+                Some(())
+            })?;
+            let mut outbox = Outbox::new();
+            let (mut looks, mut naps) = (LAST_LOOKS, if patient { NAPS } else { 0 });
+            loop {
+                let ring = Ring::Revert(place);
+                let (done, end) = self.with(|state| {
+                    let done = state.drain(self.id, ring, ROUND, &mut outbox);
+                    looks = looks.saturating_sub(1);
+                    // A cell that is booked and not filled yet hides those behind it, whose threads have gone on.
+                    let over = done == 0 && (naps == 0 || state.backlog(ring) == 0);
+                    // In the moment in which nothing is left, so that who is not served finds no tap. One whose program
+                    // goes on and on, or never fills a cell, ends all the same.
+                    let end = (over || looks == 0).then(|| state.seat(place, None));
+                    (done, end)
+                });
+                {
+                    let _bh = BottomHalvesOff::new();
+                    self.deliver(&mut outbox, 0);
+                }
+                if let Some(end) = end {
+                    return end;
+                }
+                if done == 0 {
+                    naps = naps.saturating_sub(1);
+                    fsleep(Delta::from_millis(1));
+                }
+                breathe();
+            }
+        })
     }
 
     /// Takes back all that the program holds of a tap that stays: it follows `on_exit`. Packets that come

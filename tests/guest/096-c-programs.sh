@@ -90,3 +90,40 @@ kill -USR1 "${PIDS[filter]}"
 await "it is not" busy false
 kill -KILL "${PIDS[filter]}"
 wait "${PIDS[filter]}" || true
+
+part "a tap that ends: what is put into its ring then is the program's still"
+cat >"$WORK/ended.c" <<-END
+	#include <poll.h>
+	#include <stdio.h>
+	#include "libnettap.h"
+
+	int main(void)
+	{
+		struct nettap_queue *detour, *revert;
+		struct nettap_entry entry;
+		struct mbuf_rings rings;
+		struct pollfd ended = { 0 };
+
+		if (mbuf_map(0, &rings) < 0)
+			return 1;
+		ended.fd = interface_tap("b0", TAP_INPUT, NULL, &detour, &revert);
+		if (ended.fd < 0 || mbuf_pull(0, 0) < 0 || nt_dequeue(detour, &entry) != 1)
+			return 2;
+		puts("taken");
+		fflush(stdout);
+		if (poll(&ended, 1, -1) != 1 || !(ended.revents & POLLHUP))
+			return 3;
+		if (nt_enqueue_same(revert, entry) != -ENODEV || nt_enqueue(revert, entry) != -ENODEV)
+			return 4;
+		if (nt_enqueue_burst_same(revert, &entry, 1) != 0)
+			return 5;
+		return nt_enqueue(rings.dealloc, entry);
+	}
+END
+cc "$WORK/ended.c" -Wall -Wextra -Werror -I"$sources/uapi/include" -I"$sources/userlib/include" -L"$library" -lnettap -o "$WORK/ended"
+start ended box "$WORK/ended"
+await "a tap is open" test_taps
+ns client ping -q -c 1 -W 1 10.1.0.1 >"$WORK/ping.log" || true
+await "it has a packet" said ended '^taken'
+tapctl tap del --all
+finish ended

@@ -1422,7 +1422,8 @@ struct nettap_region_stats {
 	 */
 	uint32_t allocated;
 	/**
-	 * With taps: in detour rings or with programs.
+	 * With taps: in detour rings or with programs. Of packets that were taken back from programs, too, until those give
+	 * the mbufs back.
 	 */
 	uint32_t detoured;
 	/**
@@ -1686,7 +1687,8 @@ struct nettap_tap_stats {
 	 */
 	uint64_t refused_memory;
 	/**
-	 * Still out, counted in the kernel's table and not computed from the others.
+	 * Still out. Counted in the kernel's account and not computed from the others, unless packets came or ended
+	 * while it was counted.
 	 */
 	uint64_t in_flight;
 	/**

@@ -26,8 +26,10 @@
 //!
 //! | ring            | cells   | producers' position | consumers' position     |
 //! | --------------- | ------- | ------------------- | ----------------------- |
-//! | alloc, detour   | kernel  | kernel, private     | programs, by CAS        |
+//! | alloc, detour   | kernel  | kernel, private     | programs, by CAS *      |
 //! | dealloc, revert | program | programs, by CAS    | kernel, private; a copy |
+//!
+//! \* At a tap's end the kernel is one more consumer of its detour ring, and takes out what nobody has.
 //!
 //! What the kernel writes is mapped read-only for programs. The kernel believes neither the cells nor
 //! the positions that programs write: [`PrivateProducer`] and [`PrivateConsumer`] keep their own.
@@ -54,6 +56,9 @@
 //! The kernel raises [`Words::need_wakeup`], executes a full barrier (E) and looks at the ring
 //! again before it sleeps. A producer publishes (A), executes a full barrier (F) and looks at the
 //! word. E pairs with F: one of the two sees the other, so no entry is forgotten.
+//!
+//! A revert ring whose tap has ended wants the doorbell for good, and the doorbell says so. What the kernel had not
+//! taken by then is still the program's: its position, which does not move any more, tells ([`Producer::left_of`]).
 
 use core::marker::PhantomData;
 
@@ -114,7 +119,8 @@ pub struct Words<W> {
     /// The position of the side that owns the page: the consumers' where it consumes, the producers'
     /// where it produces. Where the kernel produces it keeps its position to itself.
     pub position: W,
-    /// In the read-only page: not 0 when the kernel sleeps and wants the doorbell after a push.
+    /// In the read-only page: not 0 when the kernel sleeps and wants the doorbell after a push, or when the ring's tap has
+    /// ended.
     pub need_wakeup: W,
     /// In the read-only page: cells of the ring.
     pub size: W,
@@ -306,26 +312,30 @@ impl<'a, W: Word> Consumer<'a, W> {
     #[inline]
     pub fn claim(&self, out: &mut [Entry]) -> usize {
         loop {
-            let begin = self.position.load();
-            // Nearly always these are full, and all there are.
-            let (mut taken, ended) = self.read_lap(begin, out);
-            let mut position = begin.wrapping_add(taken as u32);
-            if taken == 0 || !ended {
-                position = self.read_on(position, &mut taken, out);
-            }
-            if position == begin {
-                // Others may have taken these cells, and the kernel filled them anew: then there is
-                // no reading of them from here, and more to take further on.
-                if self.position.load() == begin {
-                    return 0;
-                }
-                continue;
-            }
-            // C, matches D. On failure another consumer took them: what was read is void.
-            if self.position.replace(begin, position) && taken > 0 {
+            if let Some(taken) = self.try_claim(out) {
                 return taken;
             }
         }
+    }
+
+    /// The same, unless others move the position meanwhile: then nothing is known, and it can be tried again. For
+    /// who must not be kept by them.
+    #[inline]
+    pub fn try_claim(&self, out: &mut [Entry]) -> Option<usize> {
+        let begin = self.position.load();
+        // Nearly always these are full, and all there are.
+        let (mut taken, ended) = self.read_lap(begin, out);
+        let mut position = begin.wrapping_add(taken as u32);
+        if taken == 0 || !ended {
+            position = self.read_on(position, &mut taken, out);
+        }
+        if position == begin {
+            // Others may have taken these cells, and the kernel filled them anew: then there is
+            // no reading of them from here, and more to take further on.
+            return (self.position.load() == begin).then_some(0);
+        }
+        // C, matches D. On failure another consumer took them: what was read is void.
+        (self.position.replace(begin, position) && taken > 0).then_some(taken)
     }
 
     /// Reads entries from `position` on as long as they are full and of its lap; how many, and whether behind them is
@@ -393,7 +403,7 @@ pub struct Producer<'a, W> {
 /// Cells that a producer owns between booking and filling them.
 ///
 /// Each must be filled or padded; a cell that is neither holds up all behind it.
-#[must_use = "booked cells must be filled or padded"]
+#[must_use = "booked cells must be filled or padded, and given entries are the kernel's"]
 #[derive(Debug, Clone, Copy)]
 pub struct Booking {
     first: u32,
@@ -454,15 +464,16 @@ impl<'a, W: Word> Producer<'a, W> {
         self.cells
     }
 
-    /// Puts the entries into the ring in order; returns how many found room.
+    /// Puts the entries into the ring in order; where those went that found room.
     #[inline]
-    pub fn push(&self, entries: &[Entry]) -> usize {
+    pub fn push(&self, entries: &[Entry]) -> Booking {
+        const NONE: Booking = Booking { first: 0, count: 0 };
         let wanted = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         if wanted == 0 {
-            return 0;
+            return NONE;
         }
         let Some(booking) = self.book(wanted) else {
-            return 0;
+            return NONE;
         };
         let count = booking.count as usize;
         let mut left = entries.get(..count).unwrap_or(entries);
@@ -478,7 +489,18 @@ impl<'a, W: Word> Producer<'a, W> {
             left = left.get(cells.len()..).unwrap_or_default();
             position = position.wrapping_add(cells.len() as u32);
         }
-        count
+        booking
+    }
+
+    /// How many of the entries that were put there the kernel has not taken, when it takes no more.
+    pub fn left_of(&self, booking: &Booking) -> u32 {
+        let consumed = self.consumed.load_acquire(); // D, matches C
+        let taken = consumed.wrapping_sub(booking.first);
+        // Positions that lie behind the booking's look like large ones here.
+        if taken as i32 <= 0 {
+            return booking.count;
+        }
+        booking.count.saturating_sub(taken)
     }
 
     /// Cells that the kernel has not taken yet, booked ones included.

@@ -19,7 +19,8 @@ pub struct RegionStats {
     pub free: u32,
     /// In alloc rings or with programs, for new packets.
     pub allocated: u32,
-    /// With taps: in detour rings or with programs.
+    /// With taps: in detour rings or with programs. Of packets that were taken back from programs, too, until those give
+    /// the mbufs back.
     pub detoured: u32,
     /// In the kernel's hands: being filled, or part of a packet on its way out.
     pub kernel: u32,
@@ -169,7 +170,8 @@ pub struct TapStats {
     pub refused_change: u64,
     /// Lost for want of memory while the change was made.
     pub refused_memory: u64,
-    /// Still out, counted in the kernel's table and not computed from the others.
+    /// Still out. Counted in the kernel's account and not computed from the others, unless packets came or ended
+    /// while it was counted.
     pub in_flight: u64,
 
     /// Not detoured and sent on: the detour ring was full.

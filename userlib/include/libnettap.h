@@ -14,7 +14,8 @@
  * any library, unless the kernel has gone to sleep and asks to be woken. Several threads may use one
  * queue at once.
  *
- * What is taken out of a queue belongs to the program until it is put into one; after that neither
+ * What is taken out of a queue belongs to the program until it is put into one, also when the packet's
+ * tap has ended meanwhile: then put it into dealloc, or the session keeps it for nothing. After that neither
  * its header nor its bytes may be touched. Bytes are edited in place; a first mbuf's offset and a
  * last mbuf's len may be moved; see nettap.h for what the other fields mean. A packet longer than
  * one mbuf is a chain through header.next, and its first mbuf stands for all of it.
@@ -179,12 +180,14 @@ static inline struct nettap_header *nt_next(const struct nettap_queue *queue,
 	return (struct nettap_header *)(queue->region + (size_t)mbuf->next * queue->mbuf_size);
 }
 
-/* Wakes the kernel if it asks: the barrier is (F) of the ring's description in uapi/src/ring.rs. */
-static inline void nt_wake(const struct nettap_queue *queue)
+/* Wakes the kernel if it asks: the barrier is (F) of the ring's description in uapi/src/ring.rs.
+ * -ENODEV: the queue's tap has ended. */
+static inline int nt_wake(const struct nettap_queue *queue)
 {
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&queue->ro->need_wakeup, __ATOMIC_RELAXED))
-		nettap_doorbell(queue);
+		return nettap_doorbell(queue);
+	return 0;
 }
 
 /* Takes up to n entries from a detour or alloc queue, oldest first; returns how many. */
@@ -218,8 +221,12 @@ static inline unsigned int nt_dequeue_burst(const struct nettap_queue *queue,
 			entries[taken].reserved = 0;
 			taken++;
 		}
-		if (position == begin)
-			break;
+		if (position == begin) {
+			/* Other consumers may have been here, and the kernel have filled the cells anew. */
+			if (__atomic_load_n(&queue->rw->position, __ATOMIC_RELAXED) == begin)
+				break;
+			continue;
+		}
 		/* C. If another consumer was quicker, what was read is void. */
 		if (__atomic_compare_exchange_n(&queue->rw->position, &begin, position, 0,
 						__ATOMIC_SEQ_CST, __ATOMIC_RELAXED) && taken)
@@ -237,7 +244,8 @@ static inline unsigned int nt_dequeue(const struct nettap_queue *queue, struct n
 	return nt_dequeue_burst(queue, entry, 1);
 }
 
-/* Puts up to n entries into a revert or dealloc queue, in order; returns how many found room. */
+/* Puts up to n entries into a revert or dealloc queue, in order; returns how many found room. The others are
+ * still the program's; all that the kernel has not taken, if the tap has ended. */
 static inline unsigned int nt_put(const struct nettap_queue *queue, const struct nettap_entry *entries,
 				  unsigned int n, uint32_t flags)
 {
@@ -273,8 +281,21 @@ static inline unsigned int nt_put(const struct nettap_queue *queue, const struct
 		__atomic_store_n(&cell->entry, entries[nth].index, __ATOMIC_RELAXED);
 		__atomic_store_n(&cell->tag, tag, __ATOMIC_RELEASE); /* A */
 	}
-	nt_wake(queue);
+	if (nt_wake(queue) == -ENODEV && count) {
+		/* The kernel's position does not move any more. */
+		uint32_t taken = __atomic_load_n(&queue->ro->position, __ATOMIC_ACQUIRE) - first;
+
+		if ((int32_t)taken < 0)
+			taken = 0;
+		count = taken < count ? taken : count;
+	}
 	return count;
+}
+
+/* Why nothing found room: -ENODEV when the tap has ended, or -EAGAIN. */
+static inline int nt_no_room(const struct nettap_queue *queue)
+{
+	return nt_wake(queue) == -ENODEV ? -ENODEV : -EAGAIN;
 }
 
 /* Puts entries as changed: the kernel reads headers and bytes. Into dealloc: gives them back. */
@@ -291,16 +312,16 @@ static inline unsigned int nt_enqueue_burst_same(const struct nettap_queue *queu
 	return nt_put(queue, entries, n, 0);
 }
 
-/* Puts one entry as changed; -EAGAIN when there is no room now, see mbuf_push(). */
+/* Puts one entry as changed; -EAGAIN when there is no room now, see mbuf_push(). -ENODEV: the tap has ended. */
 static inline int nt_enqueue(const struct nettap_queue *queue, struct nettap_entry entry)
 {
-	return nt_enqueue_burst(queue, &entry, 1) ? 0 : -EAGAIN;
+	return nt_enqueue_burst(queue, &entry, 1) ? 0 : nt_no_room(queue);
 }
 
 /* Puts one entry that nobody has changed. */
 static inline int nt_enqueue_same(const struct nettap_queue *queue, struct nettap_entry entry)
 {
-	return nt_enqueue_burst_same(queue, &entry, 1) ? 0 : -EAGAIN;
+	return nt_enqueue_burst_same(queue, &entry, 1) ? 0 : nt_no_room(queue);
 }
 
 #ifdef __cplusplus

@@ -24,7 +24,7 @@ use nettap_uapi::lock::{LockWords, LOCKS_MAX};
 use nettap_uapi::mbuf::{
     Header, Window, HEADER_SIZE, HEADER_WORDS, MBUFS_MAX, MBUF_SIZE_MAX, NO_MBUF,
 };
-use nettap_uapi::ring::{Cell, Cells, Consumer, Entry, Producer, Word, Words};
+use nettap_uapi::ring::{Booking, Cell, Cells, Consumer, Entry, Producer, Word, Words};
 use nettap_uapi::tap::{CHAIN_MAX, RING_MAX};
 use nix::errno::Errno;
 use nix::sys::mman::{madvise, MmapAdvise};
@@ -280,10 +280,18 @@ impl Ring {
         taken
     }
 
-    /// Gives mbufs to the kernel, in order; returns how many found room. The caller forgets those.
+    /// Gives mbufs to the kernel, in order; where those went that found room. The caller forgets them, unless
+    /// [`Ring::left_of`] says that it still has them.
     #[inline]
-    pub(crate) fn give(&self, entries: &[Entry]) -> usize {
-        self.producer().map_or(0, |ring| ring.push(entries))
+    pub(crate) fn give(&self, entries: &[Entry]) -> Option<Booking> {
+        let given = self.producer()?.push(entries);
+        (given.count() > 0).then_some(given)
+    }
+
+    /// How many of those that were given the kernel has not taken, when the ring has ended.
+    pub(crate) fn left_of(&self, given: &Booking) -> usize {
+        let left = self.producer().map(|ring| ring.left_of(given));
+        left.unwrap_or(0) as usize
     }
 
     /// Whether a ring that the kernel fills has something.
@@ -654,11 +662,18 @@ impl Bundle {
         good
     }
 
-    /// Gives mbufs to the kernel from the front, as many as find room; how many.
+    /// Gives mbufs to the kernel from the front, as many as find room; how many went. `left` says how many of those
+    /// that were given have not.
     #[inline]
-    pub(crate) fn give(&mut self, ring: &Ring) -> usize {
+    pub(crate) fn give(
+        &mut self,
+        ring: &Ring,
+        left: impl FnOnce(Option<&Booking>) -> usize,
+    ) -> usize {
         let held = self.entries.get(self.begin..self.end);
-        let gone = ring.give(held.unwrap_or_default());
+        let given = ring.give(held.unwrap_or_default());
+        let count = given.map_or(0, |given| given.count() as usize);
+        let gone = count.saturating_sub(left(given.as_ref()));
         self.begin += gone;
         self.rewind();
         gone

@@ -16,9 +16,8 @@
 //! library that thread gets a `Buffer`, which cannot be copied, and slices borrow from it.
 //!
 //! The kernel also takes packets back by itself: when their tap ends, whoever ends it, and when one is held
-//! for longer than `max_age`. Their mbufs may hold other packets from then on, of other programs too. An
-//! [`Mbuf`] that outlives that does what a program does that scribbles, see below: let go of packets before
-//! you end their tap, and keep none for longer than you have said.
+//! for longer than `max_age`. The packet has gone on then, or was dropped; its mbufs stay the program's until it
+//! lets go of the [`Mbuf`]. What it makes of them goes nowhere.
 //!
 //! A program that scribbles over mbufs it does not hold breaks the protocol for its whole group, as
 //! any writer of shared memory can: a group is one domain of trust. The kernel does not suffer (it

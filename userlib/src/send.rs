@@ -19,7 +19,8 @@ impl Tap {
     ///
     /// # Errors
     ///
-    /// [`Error::NoRoom`] when a frame is longer than an mbuf: none was sent. [`Error::Forked`].
+    /// [`Error::NoRoom`] when a frame is longer than an mbuf, [`Error::Ended`] when the tap has ended: none was sent.
+    /// [`Error::Forked`].
     pub fn send_burst(&self, frames: &[&[u8]]) -> Result<usize> {
         let shelf = &self.shelf;
         if !shelf.guard.is_owner() {
@@ -33,7 +34,7 @@ impl Tap {
                 room,
             });
         }
-        let mut sent = 0;
+        let (mut sent, mut ended) = (0, false);
         for part in frames.chunks(BATCH) {
             let mut entries = [Entry::default(); BATCH];
             let mut free = entries.iter_mut().zip(part);
@@ -43,7 +44,10 @@ impl Tap {
                 }
             });
             let written = entries.get(..written).unwrap_or_default();
-            let gone = self.revert.give(written);
+            let gone;
+            (gone, ended) = self.give(written);
+            // Without mbufs there is nothing to be told by.
+            ended = ended || (written.is_empty() && self.has_ended());
             for entry in written.iter().skip(gone) {
                 shelf.dealloc_entry(*entry);
             }
@@ -52,8 +56,8 @@ impl Tap {
                 break;
             }
         }
-        if sent > 0 {
-            self.after_push();
+        if ended && sent == 0 {
+            return Err(Error::Ended);
         }
         Ok(sent)
     }

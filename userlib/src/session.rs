@@ -126,7 +126,7 @@ impl Shelf {
     /// The same for what a ring carries for it.
     pub(crate) fn dealloc_entry(&self, entry: Entry) {
         let entry = Entry { flags: 0, ..entry };
-        while self.guard.is_owner() && self.dealloc.give(&[entry]) == 0 {
+        while self.guard.is_owner() && self.dealloc.give(&[entry]).is_none() {
             // The ring is full: the kernel empties it now. A cell that another thread has booked and
             // not filled yet stays in the way until that thread runs.
             match self.push(-1, 0, None) {
@@ -145,7 +145,7 @@ impl Shelf {
     pub(crate) fn dealloc_all(&self, bundle: &mut Bundle) {
         while self.guard.is_owner() && bundle.len() > 0 {
             // As in `dealloc`.
-            if bundle.give(&self.dealloc) == 0 {
+            if bundle.give(&self.dealloc, |_| 0) == 0 {
                 match self.push(-1, 0, None) {
                     Ok(()) | Err(Error::Interrupted) => std::thread::yield_now(),
                     Err(_) => return,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nettap_uapi::ioctl;
-use nettap_uapi::ring::Entry;
+use nettap_uapi::ring::{Booking, Entry};
 use nettap_uapi::stats::TapStats;
 use nettap_uapi::tap::{self as uapi, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull};
 use nettap_uapi::FEATURE_FANOUT_CPU;
@@ -277,7 +277,7 @@ impl Tap {
     ///
     /// # Errors
     ///
-    /// [`Error::OtherSession`], [`Error::Forked`].
+    /// [`Error::OtherSession`], [`Error::Forked`], [`Error::Ended`]: then none went.
     #[inline]
     pub fn revert_burst(&self, burst: &mut Burst) -> Result<usize> {
         if !self.shelf.guard.is_owner() {
@@ -286,9 +286,17 @@ impl Tap {
         if !Arc::ptr_eq(&self.shelf, &burst.shelf) {
             return Err(Error::OtherSession);
         }
-        let gone = burst.bundle.give(&self.revert);
-        if gone > 0 {
-            self.after_push();
+        if burst.is_empty() {
+            return Ok(0);
+        }
+        let mut ended = false;
+        let gone = burst.bundle.give(&self.revert, |given| {
+            let left = self.after_push(given);
+            ended = left.is_some();
+            left.unwrap_or(0)
+        });
+        if ended && gone == 0 {
+            return Err(Error::Ended);
         }
         Ok(gone)
     }
@@ -321,20 +329,23 @@ impl Tap {
     ///
     /// # Errors
     ///
-    /// Hands the mbuf back: [`Error::Full`] when the ring has no room now, [`Error::OtherSession`],
-    /// [`Error::Forked`].
+    /// Hands the mbuf back: [`Error::Full`] when the ring has no room now, [`Error::Ended`] when the tap has ended,
+    /// [`Error::OtherSession`], [`Error::Forked`]. A received packet whose own tap has ended has gone on by then, or
+    /// was dropped, as the policy says; its mbuf is only memory.
     pub fn revert(&self, mbuf: Mbuf) -> Result<(), Rejected<Mbuf>> {
         let error = if !self.shelf.guard.is_owner() {
             Error::Forked
         } else if !mbuf.is_of(&self.shelf) {
             Error::OtherSession
-        } else if self.revert.give(&[mbuf.revert_entry()]) == 1 {
-            mbuf.given();
-            self.after_push();
-            return Ok(());
         } else {
-            self.after_push();
-            Error::Full
+            match self.give(&[mbuf.revert_entry()]) {
+                (1, _) => {
+                    mbuf.given();
+                    return Ok(());
+                }
+                (_, true) => Error::Ended,
+                (_, false) => Error::Full,
+            }
         };
         Err(Rejected { value: mbuf, error })
     }
@@ -344,8 +355,8 @@ impl Tap {
     ///
     /// # Errors
     ///
-    /// [`Error::OtherSession`] when the next mbuf is not of this session, [`Error::Forked`]. Nothing
-    /// is lost: all that did not go is still in `mbufs`.
+    /// [`Error::OtherSession`] when the next mbuf is not of this session, [`Error::Ended`] when the tap has ended,
+    /// [`Error::Forked`]: then none went. Nothing is lost: all that did not go is still in `mbufs`.
     pub fn revert_batch(&self, mbufs: &mut Vec<Mbuf>) -> Result<usize> {
         const BATCH: usize = 64;
         if !self.shelf.guard.is_owner() {
@@ -353,7 +364,7 @@ impl Tap {
         }
         let mut entries = [Entry::default(); BATCH];
         let mut gone = 0;
-        let mut strange = false;
+        let (mut strange, mut ended) = (false, false);
         while gone < mbufs.len() && !strange {
             let mut count = 0;
             for (entry, mbuf) in entries.iter_mut().zip(mbufs.iter().skip(gone)) {
@@ -364,7 +375,8 @@ impl Tap {
                 *entry = mbuf.revert_entry();
                 count += 1;
             }
-            let room = self.revert.give(entries.get(..count).unwrap_or(&[]));
+            let room;
+            (room, ended) = self.give(entries.get(..count).unwrap_or(&[]));
             gone += room;
             if room < count {
                 strange = false;
@@ -372,14 +384,12 @@ impl Tap {
             }
         }
         mbufs.drain(..gone).for_each(Mbuf::given);
-        // Nothing given is no reason to wake a kernel that sleeps.
-        if gone > 0 {
-            self.after_push();
+        match (strange, ended) {
+            _ if gone > 0 => Ok(gone),
+            (true, _) => Err(Error::OtherSession),
+            (_, true) => Err(Error::Ended),
+            _ => Ok(0),
         }
-        if strange && gone == 0 {
-            return Err(Error::OtherSession);
-        }
-        Ok(gone)
     }
 
     /// Reverts all of `mbufs` in order, waiting for room where there is none: as long as the ring is
@@ -437,13 +447,32 @@ impl Tap {
         self.flush(0, None)
     }
 
-    /// Rings the doorbell if the kernel has asked for it.
+    /// Puts entries into the revert ring, in order, and rings the doorbell if the kernel has asked for it; how many
+    /// went, and whether the tap has ended.
     #[inline]
-    pub(crate) fn after_push(&self) {
-        if self.revert.wants_doorbell() {
-            // A tap that has ended has taken its packets back; the caller learns it when it waits.
-            let _ = self.doorbell();
+    pub(crate) fn give(&self, entries: &[Entry]) -> (usize, bool) {
+        if entries.is_empty() {
+            return (0, false);
         }
+        let given = self.revert.give(entries);
+        let left = self.after_push(given.as_ref());
+        let count = given.map_or(0, |given| given.count() as usize);
+        (count - left.unwrap_or(0), left.is_some())
+    }
+
+    /// Whether it has, as far as its revert ring says.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.after_push(None).is_some()
+    }
+
+    /// Rings the doorbell if the kernel has asked for it. If that says that the tap has ended: how many of those that
+    /// were given are still the program's. A ring that has no room and wants the doorbell is the ring of such a tap.
+    #[inline]
+    fn after_push(&self, given: Option<&Booking>) -> Option<usize> {
+        if !self.revert.wants_doorbell() || self.doorbell() != Err(Error::Ended) {
+            return None;
+        }
+        Some(given.map_or(0, |given| self.revert.left_of(given)))
     }
 
     /// Entries of the revert ring that the kernel has not taken yet.

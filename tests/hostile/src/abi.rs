@@ -120,7 +120,10 @@ impl Ring {
     /// Puts an entry into a ring that the program fills, if there is room.
     pub(crate) fn put(&self, entry: Entry) -> Result<bool> {
         let (ours, kernels) = (&self.rw().position, &Self::words(&self.ro).position);
-        Ok(Producer::new(self.cells()?, ours, kernels).push(&[entry]) == 1)
+        Ok(Producer::new(self.cells()?, ours, kernels)
+            .push(&[entry])
+            .count()
+            == 1)
     }
 }
 

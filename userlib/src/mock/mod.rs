@@ -333,6 +333,9 @@ impl Mock {
     pub(crate) fn serve(&self) {
         let mut state = self.state();
         for tap in 0..state.taps.len() {
+            if state.taps[tap].ended {
+                continue;
+            }
             let cells = self.cells(revert(tap), true);
             while let Some(entry) = state.taps[tap].revert.take(&cells) {
                 self.take_back(&mut state, entry, Some(tap));
@@ -409,9 +412,11 @@ impl Mock {
         }
     }
 
-    /// Ends a tap from the kernel's side.
+    /// Ends a tap from the kernel's side: what it has given back is taken, and its revert ring wants the doorbell.
     pub(crate) fn end(&self, tap: usize) {
+        self.serve();
         self.state().taps[tap].ended = true;
+        self.words(revert(tap), false).need_wakeup.store(1);
     }
 
     /// Mbufs that are not free.

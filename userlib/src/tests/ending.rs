@@ -69,6 +69,65 @@ fn a_tap_that_has_ended_says_so_and_keeps_no_packet() {
     );
 }
 
+/// What is put into the ring of a tap that has ended goes nowhere, so it stays with the program.
+#[test]
+fn what_a_tap_that_has_ended_did_not_take_comes_back() {
+    let (session, kernel) = Machine::default().session();
+    let there = session.tap("eth0").input().open().unwrap();
+    let over = session.tap("eth1").output().open().unwrap();
+    for bytes in [b"a", b"b", b"c", b"d", b"e", b"f"] {
+        kernel.packet(0, bytes).unwrap();
+    }
+    over.revert(there.recv().unwrap()).unwrap();
+    let mut first: Vec<_> = there.recv().into_iter().collect();
+    over.revert_batch(&mut first).unwrap();
+    kernel.end(1);
+    assert_eq!(kernel.tally(), (2, 0, 0), "put before the end");
+
+    let rejected = over.revert(there.recv().unwrap()).unwrap_err();
+    assert_eq!(rejected.error, Error::Ended);
+    assert_eq!(rejected.value.bytes(), b"c");
+    there.revert(rejected.value).unwrap();
+
+    let mut batch: Vec<_> = there.recv().into_iter().collect();
+    assert_eq!(over.revert_batch(&mut batch), Err(Error::Ended));
+    assert_eq!(over.revert_all(&mut batch), Err(Error::Ended));
+    assert_eq!(batch.len(), 1);
+    there.revert_all(&mut batch).unwrap();
+
+    let mut burst = session.burst(4);
+    assert_eq!(there.recv_burst(&mut burst), Ok(2));
+    assert_eq!(over.revert_burst(&mut burst), Err(Error::Ended));
+    assert_eq!(burst.len(), 2);
+    there.revert_burst_all(&mut burst).unwrap();
+
+    assert_eq!(over.send_burst(&[b"new"]), Err(Error::Ended));
+    kernel.serve();
+    assert_eq!(kernel.tally(), (6, 1, 0), "the new one was not needed");
+}
+
+/// Also when its ring is full, where there is no place to be told from.
+#[test]
+fn a_full_ring_of_a_tap_that_has_ended_says_so() {
+    let machine = Machine {
+        cells: 2,
+        prealloc: 2,
+        ..Machine::default()
+    };
+    let (session, kernel) = machine.session();
+    let tap = session.tap("eth0").input().open().unwrap();
+    kernel.end(0);
+    for _ in 0..4 {
+        let rejected = tap.revert(session.alloc().unwrap()).unwrap_err();
+        assert_eq!(rejected.error, Error::Ended);
+        drop(rejected);
+        kernel.serve();
+    }
+    let mut batch: Vec<_> = session.alloc().into_iter().collect();
+    assert_eq!(tap.revert_batch(&mut batch), Err(Error::Ended));
+    assert_eq!(batch.len(), 1);
+}
+
 #[test]
 fn a_child_finds_nothing_and_breaks_nothing() {
     let (session, kernel) = Machine::default().session();

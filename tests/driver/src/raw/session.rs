@@ -131,7 +131,7 @@ impl Ring {
 
     /// Puts an entry into a ring that the program fills.
     pub(crate) fn put(&self, entry: Entry) -> Result<()> {
-        if self.producer()?.push(&[entry]) != 1 {
+        if self.producer()?.push(&[entry]).count() != 1 {
             bail!("no room in a ring of {} cells", self.count);
         }
         Ok(())

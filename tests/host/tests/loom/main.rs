@@ -10,6 +10,7 @@
 
 mod death;
 mod detour;
+mod ending;
 mod lock;
 mod mutants;
 mod revert;

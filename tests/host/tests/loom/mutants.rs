@@ -2,6 +2,7 @@
 
 //! A proof that cannot fail proves nothing: without each barrier, one of the cases must break.
 
+use crate::ending::nothing_is_between;
 use crate::lock::{a_waiter_gives_up, an_owner_dies, one_at_a_time, Waking};
 use crate::sleep::nobody_is_forgotten;
 use crate::word::{Model, Watch, NO_ACQUIRE, NO_BARRIER, NO_ORDER, NO_RELEASE};
@@ -46,6 +47,13 @@ fn without_acquire_programs_overwrite_cells() {
 #[should_panic(expected = "the kernel sleeps for ever")]
 fn without_barrier_the_kernel_sleeps_for_ever() {
     every(|| nobody_is_forgotten::<Model<NO_BARRIER>>(1));
+}
+
+/// Nor does the kernel see what was put into a ring that ends, and the program is not told.
+#[test]
+#[should_panic(expected = "packet 0")]
+fn without_barrier_a_packet_is_nobodys() {
+    every(|| nothing_is_between::<Model<NO_BARRIER>>(1));
 }
 
 /// Without order the next owner of a lock does not see what the last one did.

@@ -7,7 +7,7 @@ use crate::{each_once, every, most, Bytes};
 use loom::sync::Arc;
 use loom::thread;
 use nettap_host_tests::Ring;
-use nettap_uapi::ring::{PrivateConsumer, Word};
+use nettap_uapi::ring::{Booking, PrivateConsumer, Word};
 
 /// A revert ring and the bytes of what is reverted. The kernel's end belongs to one thread.
 pub(crate) struct Revert<W> {
@@ -26,9 +26,14 @@ impl<W: Word + Default + 'static> Revert<W> {
     /// Reverts the packets in one batch, as a thread of the program does; returns those that found
     /// room.
     pub(crate) fn push(&self, packets: &[u32]) -> Vec<u32> {
-        let entries: Vec<_> = packets.iter().map(|nth| self.bytes.write(*nth)).collect();
-        let pushed = self.ring.producer().push(&entries);
+        let pushed = self.give(packets).count() as usize;
         packets[..pushed].to_vec()
+    }
+
+    /// The same; where they went.
+    pub(crate) fn give(&self, packets: &[u32]) -> Booking {
+        let entries: Vec<_> = packets.iter().map(|nth| self.bytes.write(*nth)).collect();
+        self.ring.producer().push(&entries)
     }
 
     /// Takes up to `most` entries and publishes how far it has come, as one round of the kernel does.
