@@ -26,6 +26,10 @@ pub(crate) enum Holder {
     Chained(u32),
     /// A session: in its alloc ring, or with its program.
     Allocated(u32),
+    /// A session, whose program has not given it back: first of a packet that the kernel has taken back by itself.
+    Recalled(u32),
+    /// A tap that is just ending, whose program has given it back. First of its packet.
+    Returned(u32),
 }
 
 /// The word of an mbuf: holder and generation in 64 bits.
@@ -41,6 +45,8 @@ impl Word {
             Holder::Detoured(tap) => (2, tap),
             Holder::Chained(tap) => (3, tap),
             Holder::Allocated(session) => (4, session),
+            Holder::Recalled(session) => (5, session),
+            Holder::Returned(tap) => (6, tap),
         };
         Self(state | u64::from(generation).wrapping_shl(16) | u64::from(owner).wrapping_shl(32))
     }
@@ -53,6 +59,8 @@ impl Word {
             2 => Holder::Detoured(owner),
             3 => Holder::Chained(owner),
             4 => Holder::Allocated(owner),
+            5 => Holder::Recalled(owner),
+            6 => Holder::Returned(owner),
             _ => Holder::Free,
         }
     }

@@ -125,9 +125,9 @@ impl State {
     /// Whether a holder is this session: itself, or one of its taps.
     fn holds(&self, id: u32, holder: Holder) -> bool {
         match holder {
-            Holder::Allocated(session) => session == id,
+            Holder::Allocated(session) | Holder::Recalled(session) => session == id,
             Holder::Detoured(tap) => self.place_of(tap).is_some(),
-            Holder::Free | Holder::Kernel | Holder::Chained(_) => false,
+            Holder::Free | Holder::Kernel | Holder::Chained(_) | Holder::Returned(_) => false,
         }
     }
 
@@ -136,6 +136,15 @@ impl State {
         let place = self.place_of(tap)?;
         let tap = &self.taps.get(place)?.as_ref()?.tap;
         Some(Run::of(Arc::clone(tap), place, end))
+    }
+
+    /// The program has given back the mbufs of a packet that was taken back from it.
+    #[cold]
+    fn let_go(&self, tap: u32) {
+        let place = self.place_of(tap);
+        if let Some(Some(end)) = place.and_then(|place| self.taps.get(place)) {
+            end.tap.let_go();
+        }
     }
 
     /// Counts what has come back in a run.
@@ -208,7 +217,16 @@ impl State {
                         self.finish(run.replace(next));
                     }
                 }
-                Err(refusal) => count_refusal(&mut self.refused, refusal),
+                // The packet has gone already.
+                Ok(Claim::Recalled(tap, chain)) => {
+                    bump(&mut self.refused.holder, 1);
+                    self.let_go(tap);
+                    freed.add(chain);
+                }
+                Err(refusal) => {
+                    count_refusal(&mut self.refused, refusal);
+                    region.note_returned(entry, &taker);
+                }
             }
         }
         self.taker = taker;
@@ -375,10 +393,20 @@ impl State {
                 freed.add(chain);
                 Came::Strange
             }
+            // The packet has gone already.
+            Ok(Claim::Recalled(tap, chain)) => {
+                freed.add(chain);
+                self.let_go(tap);
+                if let Some(Some(end)) = self.taps.get_mut(place) {
+                    bump(&mut end.counts.refused.holder, 1);
+                }
+                Came::Strange
+            }
             Err(refusal) => {
                 if let Some(Some(end)) = self.taps.get_mut(place) {
                     count_refusal(&mut end.counts.refused, refusal);
                 }
+                to.region.note_returned(entry, taker);
                 Came::Strange
             }
         }

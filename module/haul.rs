@@ -9,6 +9,7 @@
 use crate::events::Events;
 use crate::flows::OutAll;
 use crate::policies::way_of;
+use crate::region::Recalled;
 use crate::revert::outlet_of;
 use crate::revert::Outlet;
 use crate::stats::bump;
@@ -17,10 +18,12 @@ use crate::sys::hook::Way;
 use crate::sys::queue::Sorted;
 use crate::sys::skb::Skb;
 use crate::sys::skb::Taker;
+use crate::sys::task::breathe;
 use crate::sys::task::BottomHalvesOff;
 use crate::tap::Tap;
 use crate::uapi::event::Event;
 use crate::uapi::event::EventKind;
+use crate::uapi::ring::Entry;
 use crate::uapi::tap::OnExit;
 
 /// Who lends the taker of the tap's session, as long as the work takes.
@@ -28,6 +31,22 @@ pub(crate) trait Lender {
     /// Does it; bottom halves are off meanwhile, and nothing sleeps.
     fn lend<R>(&self, work: impl FnOnce(&mut Taker) -> R) -> R;
 }
+
+/// What happens to the packets that lie in the detour ring, and that the program has not taken out of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// Their entries stay, and their mbufs with them: the program finds them when it catches up, and gives them
+    /// back.
+    Stays,
+    /// The kernel takes them out: nobody else will, and their mbufs are free.
+    Goes,
+    /// As before, for the last time: what the kernel cannot take out, because the program is at it all the time, goes to
+    /// the session with what the program has in hand.
+    Last,
+}
+
+/// Entries that are taken out of a detour ring at a time.
+const UNREAD: usize = 16;
 
 /// What was taken back of a tap.
 pub(crate) struct Haul {
@@ -37,48 +56,85 @@ pub(crate) struct Haul {
     pub(crate) mbufs: u64,
     /// Memory that they hold.
     pub(crate) truesize: u64,
+    /// How many of the packets have left their mbufs with the session.
+    pub(crate) recalled: u32,
     skbs: Sorted,
     /// The flows have them out until they are delivered.
     out: Option<OutAll>,
 }
 
 impl Haul {
-    /// Everything that the account says is with the tap, and was when this began.
-    pub(crate) fn of(tap: &Tap, lender: &impl Lender) -> Self {
+    /// Everything that the account says is with the tap, and was when this began. What its program has in hand it
+    /// keeps until it gives it back; that is only memory by then.
+    pub(crate) fn of(tap: &Tap, lender: &impl Lender, unread: Unread) -> Self {
         let mut haul = Self {
             packets: 0,
             mbufs: 0,
             truesize: 0,
+            recalled: 0,
             skbs: Sorted::new(),
             out: tap.out_of_flows(),
         };
+        if unread != Unread::Stays {
+            haul.take_unread(tap, lender);
+        }
         // A packet that comes while we look may stand where we have been, and the next one where we have not:
         // both are for another haul, or the second would go first.
         let end = {
             let _bh = BottomHalvesOff::new();
-            tap.next_number()
+            match unread {
+                Unread::Stays | Unread::Last => tap.next_number(),
+                Unread::Goes => tap.first_unread(),
+            }
         };
+        let (id, session) = (tap.label.id, tap.label.session);
         for index in tap.region.indices() {
-            let id = tap.label.id;
             if !tap.region.is_before(index, id, end) {
                 continue;
             }
-            let packet = lender.lend(|taker| tap.region.reclaim_before(index, id, end, taker));
+            let packet =
+                lender.lend(|taker| tap.region.recall_before(index, id, end, session, taker));
             if let Some(packet) = packet {
-                let mbufs = packet.chain.count();
-                tap.region.count_reclaimed(mbufs);
-                haul.mbufs = haul.mbufs.wrapping_add(u64::from(mbufs));
-                haul.packets = haul.packets.wrapping_add(1);
-                haul.truesize = haul.truesize.wrapping_add(u64::from(packet.truesize));
-                haul.skbs.add(packet.skb, packet.number);
-                match &mut haul.out {
-                    Some(out) => out.add(packet.flow),
-                    // Without memory to remember it the flow may move a moment early.
-                    None => tap.leave_flow(packet.flow),
-                }
+                haul.add(tap, packet);
             }
         }
         haul
+    }
+
+    /// Packets that nobody has taken out of the detour ring: a ring of them at most, should more come.
+    fn take_unread(&mut self, tap: &Tap, lender: &impl Lender) {
+        let (id, session) = (tap.label.id, tap.label.session);
+        let mut entries = [Entry::default(); UNREAD];
+        let mut left = tap.detour.size() as usize;
+        while left > 0 {
+            let room = entries.get_mut(..left.min(UNREAD)).unwrap_or_default();
+            let taken = tap.take_unread(room);
+            if taken == 0 {
+                break;
+            }
+            left = left.wrapping_sub(taken);
+            for entry in entries.iter().take(taken) {
+                let take = |taker: &mut Taker| tap.region.take_unread(*entry, id, session, taker);
+                if let Some(packet) = lender.lend(take) {
+                    self.add(tap, packet);
+                }
+            }
+            breathe();
+        }
+    }
+
+    fn add(&mut self, tap: &Tap, packet: Recalled) {
+        tap.region.count_reclaimed(packet.mbufs);
+        bump(&mut self.mbufs, u64::from(packet.mbufs));
+        bump(&mut self.packets, 1);
+        bump(&mut self.truesize, u64::from(packet.truesize));
+        self.recalled = self.recalled.wrapping_add(u32::from(packet.in_hand));
+        self.skbs.add(packet.skb, packet.number);
+        match &mut self.out {
+            Some(out) => out.add(packet.flow),
+            // Without memory to remember it the flow may move a moment early.
+            None => tap.leave_flow(packet.flow),
+        }
     }
 
     /// Gives the packets to `to`, in the order of their detours.

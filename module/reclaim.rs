@@ -6,7 +6,7 @@
 //! 1. No round of the session runs. All that the program had asked for by its rings is done, and the
 //!    tap leaves the session; from here on its revert ring is nobody's.
 //! 2. What the program still holds is taken back by the kernel's own account and follows `on_exit`, at
-//!    once and in the order of its detours. Packets that come meanwhile queue up behind and are taken
+//!    once and in the order of its detours. The mbufs that the program has in hand stay its session's. Packets that come meanwhile queue up behind and are taken
 //!    back too, until there is none; then the tap closes, and packets pass, or go to the others of its
 //!    fan-out.
 //! 3. The tap leaves its intake, the last one with the hooks, and a grace period passes: no CPU is on its
@@ -23,6 +23,7 @@ use crate::detour::Inlet;
 use crate::haul;
 use crate::haul::Haul;
 use crate::haul::TakenBack;
+use crate::haul::Unread;
 use crate::intake::Intake;
 use crate::region::Region;
 use crate::serve::Serving;
@@ -98,7 +99,7 @@ pub(crate) fn untap(
     };
     // Packets still come and queue up behind those that are being taken back.
     for _ in 0..SWEEPS {
-        take_back(serving, &mut end, &mut back, cause);
+        take_back(serving, &mut end, &mut back, cause, Unread::Goes);
         let _bh = BottomHalvesOff::new();
         let ended = end.counts.ends.all();
         if end.tap.close_when(ended, Gate::Ended, succeed) {
@@ -111,30 +112,39 @@ pub(crate) fn untap(
         succeed();
         end.tap.close(Gate::Ended);
     }
-    take_back(serving, &mut end, &mut back, cause);
+    take_back(serving, &mut end, &mut back, cause, Unread::Goes);
     intake.leave(&end.tap, rtnl);
-    take_back(serving, &mut end, &mut back, cause);
+    take_back(serving, &mut end, &mut back, cause, Unread::Last);
     end.tap.tell_drops_held_back(true);
-    let last = {
+    let mut last = {
         let _bh = BottomHalvesOff::new();
         end.export()
     };
+    last.in_flight = end.tap.count_out();
     drop(end);
     serving.wake_all();
     Some((last, back))
 }
 
 /// Everything that the account says is with the tap, by its `on_exit` policy.
-fn take_back(serving: &Serving, end: &mut TapEnd, back: &mut TakenBack, cause: Cause) {
-    {
+fn take_back(
+    serving: &Serving,
+    end: &mut TapEnd,
+    back: &mut TakenBack,
+    cause: Cause,
+    unread: Unread,
+) {
+    let is_outstanding = {
         let _bh = BottomHalvesOff::new();
-        if !end.is_outstanding() {
-            return;
-        }
+        end.is_outstanding()
+    };
+    // At last also for entries whose packets were taken back before.
+    if !is_outstanding && unread != Unread::Last {
+        return;
     }
     let tap = Arc::clone(&end.tap);
     let fate = haul::fate(&tap, cause != Cause::DeviceGone);
-    let haul = Haul::of(&tap, serving);
+    let haul = Haul::of(&tap, serving, unread);
     back.add(&haul, fate);
     end.ended_all(haul.packets, haul.truesize, fate);
     let undelivered = haul.follow(&tap, fate);
@@ -163,7 +173,7 @@ pub(crate) fn take_over(intake: &Intake, to: &Arc<Inlet>, _rtnl: &Rtnl) -> Resul
 fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
     let id = from.tap.label.id;
     for _ in 0..SWEEPS {
-        let haul = Haul::of(&from.tap, &*from.serving);
+        let haul = Haul::of(&from.tap, &*from.serving, Unread::Goes);
         let (mut handed, mut passed, mut dropped) = (0u64, 0u64, 0u64);
         let truesize = haul.truesize;
         haul.hand(|skb| {
@@ -192,7 +202,6 @@ fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
     }
     let _bh = BottomHalvesOff::new();
     from.tap.close(Gate::Waiting);
-    from.tap.skip_ring();
 }
 
 /// Nobody is to wait for the next program any more: what has waited with taps on standby follows
@@ -203,17 +212,18 @@ pub(crate) fn empty_standbys(intake: &Intake, _rtnl: &Rtnl) -> Result {
         serving.pause(|| {
             if let Some(place) = serving.with(|state| state.place_of(tap.label.id)) {
                 serving.let_go(place, tap, Gate::Waiting);
-                serving.with(|_| tap.skip_ring());
             }
         });
     }
     Ok(())
 }
 
-/// Takes back the mbufs that a session had for new packets; how many.
+/// Takes back the mbufs that a session had for new packets; how many. What it had of packets that were taken back
+/// before is free now, too.
 pub(crate) fn take_back_allocated(region: &Region, session: u32) -> u64 {
     let mut mbufs = 0u64;
     for index in region.indices() {
+        region.release(index, session);
         if let Some(mbuf) = region.reclaim(index, session) {
             drop(mbuf);
             region.count_reclaimed(1);

@@ -14,7 +14,16 @@
 //!     ^                     | ^ |     Chain::allocate                           |
 //!     |      Chain's drop   | | +-------------------> Allocated (owner: session)+
 //!     +---------------------+ +------------------------- claim, reclaim --------+
+//!                             |   claim, release          recall_before
+//!                             +---- Recalled (owner: session) <------ Detoured
+//!                             |   recall_before           note_returned
+//!                             +---- Returned (owner: tap) <---------- Detoured
 //! ```
+//!
+//! When the kernel takes a packet back by itself, from a program that lives on (its tap has ended, or `max_age` is
+//! over), that program still looks at the mbufs, and could not be told in time. They are *Recalled*: its session
+//! keeps them until it gives them back, or ends. So no mbuf is another's while a program has it. One that is given
+//! back in the moment in which its tap ends is *Returned*, and free when the packet is taken.
 //!
 //! The other mbufs of a chain that the kernel made are *Chained* while its first is Detoured; they
 //! have no name of their own for programs. An mbuf that the kernel hands out gets the next generation,
@@ -364,6 +373,11 @@ impl Region {
             Holder::Detoured(_) => self
                 .take_packet(entry.index, slot, word, taker)
                 .map(Claim::Packet),
+            Holder::Recalled(_) => {
+                let tap = slot.number.load(Relaxed) as u32;
+                let chain = self.take_recalled(entry.index, slot, word);
+                chain.map(|chain| Claim::Recalled(tap, chain))
+            }
             _ => self.take_buffer(entry.index, slot, word).map(Claim::Buffer),
         };
         claim.ok_or(Refusal::Holder)
@@ -395,27 +409,94 @@ impl Region {
         self.take_buffer(index, slot, word)
     }
 
-    /// Whether a tap's program has the packet in mbuf `index` since before the detour of this number.
+    /// Whether a tap's program has the packet in mbuf `index` since before the detour of this number, or has given
+    /// it back while the tap was ending.
     pub(crate) fn is_before(&self, index: u32, tap: u32, number: u64) -> bool {
         let slot = self.slots.get(index as usize);
         slot.is_some_and(|slot| {
-            slot.word().holder() == Holder::Detoured(tap) && slot.number.load(Relaxed) < number
+            let holder = slot.word().holder();
+            (holder == Holder::Detoured(tap) || holder == Holder::Returned(tap))
+                && slot.number.load(Relaxed) < number
         })
     }
 
-    /// Takes back the packet of which that is so.
-    pub(crate) fn reclaim_before(
+    /// Takes back the packet of a tap's that an entry of its detour ring names, which its program has not seen. Mbufs whose
+    /// packet was taken back before are free.
+    pub(crate) fn take_unread(
+        &self,
+        entry: Entry,
+        tap: u32,
+        session: u32,
+        taker: &mut Taker,
+    ) -> Option<Recalled> {
+        let may = |holder| holder == Holder::Detoured(tap) || holder == Holder::Recalled(session);
+        match self.claim(entry, may, taker) {
+            Ok(Claim::Packet(packet)) => Some(packet.into()),
+            _ => None,
+        }
+    }
+
+    /// Takes back the packet of which that is so, and leaves the mbufs to the session whose program has them.
+    pub(crate) fn recall_before(
         &self,
         index: u32,
         tap: u32,
         number: u64,
+        session: u32,
         taker: &mut Taker,
-    ) -> Option<Packet<'_>> {
+    ) -> Option<Recalled> {
         if !self.is_before(index, tap, number) {
             return None;
         }
         let slot = self.slots.get(index as usize)?;
-        self.take_packet(index, slot, slot.word(), taker)
+        let word = slot.word();
+        if word.holder() == Holder::Returned(tap) {
+            return self.take_packet(index, slot, word, taker).map(Into::into);
+        }
+        let skb = slot.skb.take(word.generation(), taker)?;
+        let recalled = Recalled {
+            skb,
+            truesize: slot.truesize.load(Relaxed),
+            number: slot.number.load(Relaxed),
+            flow: slot.flow.load(Relaxed),
+            mbufs: slot.count.load(Relaxed),
+            in_hand: true,
+        };
+        // Its place in the order of detours is of no use any more: whose packet it was, is.
+        slot.number.store(u64::from(tap), Relaxed);
+        let theirs = Word::new(Holder::Recalled(session), word.generation());
+        slot.word.store(theirs.0, Release);
+        Some(recalled)
+    }
+
+    /// The program of the taker's session has given back a packet of a tap that has left the session and from which
+    /// nobody has taken it yet: its mbufs are free when that is done. False: it is not so.
+    #[cold]
+    pub(crate) fn note_returned(&self, entry: Entry, taker: &Taker) -> bool {
+        let Some(slot) = self.slots.get(entry.index as usize) else {
+            return false;
+        };
+        let word = slot.word();
+        let Holder::Detoured(tap) = word.holder() else {
+            return false;
+        };
+        if word.generation() != entry.generation || !slot.skb.is_for(taker) {
+            return false;
+        }
+        // If the packet that the taker may take came there just now, the word is another one, too.
+        let returned = Word::new(Holder::Returned(tap), entry.generation);
+        slot.word.cmpxchg(word.0, returned.0, Full).is_ok()
+    }
+
+    /// Frees the mbufs of the packet in mbuf `index`, if the session has not given them back; for its end.
+    pub(crate) fn release(&self, index: u32, session: u32) {
+        let Some(slot) = self.slots.get(index as usize) else {
+            return;
+        };
+        let word = slot.word();
+        if word.holder() == Holder::Recalled(session) {
+            drop(self.take_recalled(index, slot, word));
+        }
     }
 
     /// Counts mbufs that were taken back from who did not give them.
@@ -430,7 +511,7 @@ impl Region {
         word: Word,
         taker: &mut Taker,
     ) -> Option<Packet<'_>> {
-        let Holder::Detoured(tap) = word.holder() else {
+        let (Holder::Detoured(tap) | Holder::Returned(tap)) = word.holder() else {
             return None;
         };
         // Who gets the packet has the mbuf.
@@ -463,6 +544,17 @@ impl Region {
         })
     }
 
+    /// All mbufs of a packet that has been taken out of it before.
+    fn take_recalled(&self, index: u32, slot: &Slot, word: Word) -> Option<Chain<'_>> {
+        let mine = Word::new(Holder::Kernel, word.generation());
+        slot.word.cmpxchg(word.0, mine.0, Full).ok()?;
+        Some(Chain {
+            region: self,
+            head: index,
+            count: slot.count.load(Relaxed),
+        })
+    }
+
     /// Looks through `count` mbufs from `first` on: packets of `may` whose senders have closed their
     /// sockets no longer keep those, and their namespaces, alive.
     pub(crate) fn leave_closed(
@@ -478,9 +570,9 @@ impl Region {
         }
     }
 
-    /// When the oldest packet of a tap was detoured, in ticks.
-    pub(crate) fn oldest(&self, tap: u32) -> Option<u64> {
-        let slots = self.slots.iter().take(self.peak() as usize);
+    /// When the oldest packet of a tap was detoured, in ticks, of those in `count` mbufs from `first` on.
+    pub(crate) fn oldest(&self, tap: u32, first: u32, count: u32) -> Option<u64> {
+        let slots = self.slots.iter().skip(first as usize).take(count as usize);
         let held = slots.filter(|slot| slot.word().holder() == Holder::Detoured(tap));
         held.map(|slot| slot.born.load(Relaxed)).min()
     }
@@ -547,7 +639,10 @@ impl Region {
             let count = match slot.word().holder() {
                 Holder::Free => continue,
                 Holder::Kernel => &mut stats.kernel,
-                Holder::Detoured(_) | Holder::Chained(_) => &mut stats.detoured,
+                Holder::Detoured(_)
+                | Holder::Chained(_)
+                | Holder::Recalled(_)
+                | Holder::Returned(_) => &mut stats.detoured,
                 Holder::Allocated(_) => &mut stats.allocated,
             };
             *count = count.wrapping_add(1);
@@ -555,10 +650,12 @@ impl Region {
         }
     }
 
-    /// How many mbufs have this holder. Any context: as many looks as mbufs were ever out at once.
-    pub(crate) fn count_held(&self, holder: Holder) -> u64 {
-        let slots = self.slots.iter().take(self.peak() as usize);
-        let held = slots.filter(|slot| slot.word().holder() == holder);
+    /// How many mbufs have such a holder. Process context.
+    pub(crate) fn count_held(&self, is_it: impl Fn(Holder) -> bool) -> u64 {
+        let slots = self
+            .indices()
+            .filter_map(|index| self.slots.get(index as usize));
+        let held = slots.filter(|slot| is_it(slot.word().holder()));
         held.fold(0u64, |n, _| n.wrapping_add(1))
     }
 }
@@ -583,6 +680,38 @@ pub(crate) enum Claim<'a> {
     Packet(Packet<'a>),
     /// An mbuf for a new packet.
     Buffer(Chain<'a>),
+    /// The mbufs of a packet of this tap's that the kernel has taken back before.
+    Recalled(u32, Chain<'a>),
+}
+
+/// A detoured packet that the kernel has taken back by itself.
+pub(crate) struct Recalled {
+    /// The packet, as it was.
+    pub(crate) skb: Skb,
+    /// Memory that it holds.
+    pub(crate) truesize: u32,
+    /// Its place in the order of detours.
+    pub(crate) number: u64,
+    /// Its flow, see `flows`.
+    pub(crate) flow: u32,
+    /// Mbufs that its bytes were copied into.
+    pub(crate) mbufs: u32,
+    /// Whether these stay with the session.
+    pub(crate) in_hand: bool,
+}
+
+impl From<Packet<'_>> for Recalled {
+    /// One whose mbufs nobody has: they are free.
+    fn from(packet: Packet<'_>) -> Self {
+        Self {
+            mbufs: packet.chain.count(),
+            in_hand: false,
+            skb: packet.skb,
+            truesize: packet.truesize,
+            number: packet.number,
+            flow: packet.flow,
+        }
+    }
 }
 
 /// A detoured packet that the kernel has again.

@@ -382,18 +382,32 @@ impl Registry {
         let inner = self.inner.lock();
         let next = inner.taps.cursor_lower_bound(&from)?;
         let (&id, tap) = next.current();
-        let _bh = BottomHalvesOff::new();
-        let state = tap.serving.state.lock();
-        let end = state.taps.get(tap.place).and_then(Option::as_ref);
+        let export = || {
+            tap.serving.with(|state| {
+                let end = state.tap_at(tap.place, id)?;
+                Some((end.export(), Arc::clone(&end.tap)))
+            })
+        };
         // A tap that is just ending has left its session: its record shows who it was.
-        let mut stats = end.map_or(
-            TapStats {
-                id,
-                mode: tap.mode.raw(),
-                ..TapStats::default()
-            },
-            |end| end.export(),
-        );
+        let mut stats = TapStats {
+            id,
+            mode: tap.mode.raw(),
+            ..TapStats::default()
+        };
+        if let Some((before, of)) = export() {
+            // Counting takes its time. What moves meanwhile cannot be counted, and what does not is.
+            let out = of.count_out();
+            let after = export();
+            let ends = after.is_none();
+            stats = after.map_or(before, |(after, _)| after);
+            let moved =
+                ends || stats.detoured != before.detoured || stats.ended() != before.ended();
+            stats.in_flight = if moved {
+                stats.detoured.wrapping_sub(stats.ended())
+            } else {
+                out
+            };
+        }
         stats.pid = tap.serving.seen();
         tap.intake.export(&mut stats);
         Some(stats)

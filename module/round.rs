@@ -181,7 +181,7 @@ impl State {
     }
 
     /// What the state knows of its session.
-    pub(crate) fn export(&self, id: u32, stats: &mut SessionStats) {
+    pub(crate) fn export(&self, stats: &mut SessionStats) {
         stats.taps = self.ends().fold(0, |n, _| u32::wrapping_add(n, 1));
         stats.deallocated = self.deallocated;
         stats.refused = self.refused;
@@ -193,7 +193,6 @@ impl State {
             stats.group = supply.region.group();
             stats.prealloc = supply.prealloc;
             stats.refused.scribbled = supply.scribbled();
-            stats.allocated = supply.region.count_held(Holder::Allocated(id)) as u32;
         }
     }
 

@@ -40,10 +40,12 @@ use kernel::sync::SpinLock;
 use kernel::time::delay::fsleep;
 use kernel::time::Delta;
 
+use crate::account::Holder;
 use crate::haul;
 use crate::haul::Haul;
 use crate::haul::Lender;
 use crate::haul::TakenBack;
+use crate::haul::Unread;
 use crate::outbox::Outbox;
 use crate::outbox::ROUND;
 use crate::round::Attention;
@@ -358,14 +360,20 @@ impl Serving {
                 }
             });
         };
+        // A program that has stalled comes back to its ring; nobody takes from that of a tap on standby.
+        let unread = match gate {
+            Gate::Stalled if !tap.options.standby => Unread::Stays,
+            _ => Unread::Goes,
+        };
         let mut back = TakenBack::default();
         let mut closed = false;
         for _ in 0..SWEEPS {
             let fate = haul::fate(tap, true);
-            let haul = Haul::of(tap, self);
+            let haul = Haul::of(tap, self, unread);
             back.add(&haul, fate);
-            let (packets, truesize) = (haul.packets, haul.truesize);
+            let (packets, truesize, recalled) = (haul.packets, haul.truesize, haul.recalled);
             account(&|end| {
+                tap.recall(recalled);
                 end.ended_all(packets, truesize, fate);
                 bump(&mut end.counts.aged, packets);
             });
@@ -587,13 +595,17 @@ impl Serving {
             ..SessionStats::default()
         };
         let region = self.with(|state| {
-            state.export(self.id, &mut stats);
+            state.export(&mut stats);
             state
                 .supply
                 .as_ref()
                 .map(|supply| Arc::clone(&supply.region))
         });
-        stats.locks = region.map_or(0, |region| region.locks().registered(self.id));
+        if let Some(region) = region {
+            let mine = |holder| holder == Holder::Allocated(self.id);
+            stats.allocated = region.count_held(mine) as u32;
+            stats.locks = region.locks().registered(self.id);
+        }
         stats
     }
 }

@@ -17,6 +17,7 @@ use kernel::sync::Arc;
 use kernel::sync::SpinLock;
 
 use crate::account::Detour;
+use crate::account::Holder;
 use crate::drops::Drops;
 use crate::events::Events;
 use crate::flows::Flows;
@@ -43,6 +44,8 @@ use crate::sys::task::ticks;
 use crate::sys::word::SharedWord;
 use crate::uapi::event::Event;
 use crate::uapi::event::EventKind;
+use crate::uapi::ring::Consumer;
+use crate::uapi::ring::Entry;
 use crate::uapi::ring::Look;
 use crate::uapi::ring::PrivateProducer;
 use crate::uapi::ring::Word;
@@ -53,6 +56,9 @@ use crate::uapi::tap::IFNAME_MAX;
 /// so many microseconds at least.
 const RETRY: u64 = 16;
 const RETRY_MIN_US: u64 = 1_000_000;
+
+/// How often the kernel tries to take entries that programs may be taking at the same time.
+const CLAIMS: u32 = 16;
 
 /// Entries of a revert ring for which a detour asks for a round, that would come with the timer too; or half
 /// of the ring.
@@ -161,6 +167,8 @@ pub(crate) struct Tap {
     gate: Atomic<u32>,
     /// Whether the program has shown life since it stalled.
     life: Atomic<bool>,
+    /// Packets that were taken back from the program, while it has their mbufs still. Written under the session's lock.
+    recalled: Atomic<u32>,
     /// Super-packets among those that were detoured.
     gso: Counter,
     pub(crate) passed: MissCounts,
@@ -221,6 +229,7 @@ impl Tap {
             batch: BATCH.min(options.ring_cells / 2),
             gate: Atomic::new(Gate::Waiting as u32),
             life: Atomic::new(false),
+            recalled: Atomic::new(0),
             gso: Counter::new(),
             passed: MissCounts::new(),
             dropped: MissCounts::new(),
@@ -429,7 +438,8 @@ impl Tap {
     }
 
     /// The program has caught up when it has taken all from its ring, and has moved or given something
-    /// back meanwhile. One that holds everything and moves nothing is tried again now and then.
+    /// back meanwhile. One that holds everything and moves nothing is tried again now and then. But of what was taken back
+    /// it may have a ring of packets in hand at most, or it would have one more each time.
     #[inline(never)]
     fn recover(&self) -> bool {
         let mut up = self.up.lock();
@@ -437,11 +447,25 @@ impl Tap {
             let position = self.detour.program_position();
             let size = self.detour.size();
             let lives = up.stalled_at != position.load() || self.life.load(Relaxed);
-            if up.producer.room(size, position) == size && (lives || now() >= up.retry_at) {
+            let has_read = up.producer.room(size, position) == size;
+            let may = has_read && self.recalled.load(Relaxed) < size;
+            if may && (lives || now() >= up.retry_at) {
                 self.turn(&mut up, Gate::Open);
             }
         }
         up.gate == Gate::Open
+    }
+
+    /// So many packets have been taken back and left their mbufs with the program. Under the session's lock.
+    pub(crate) fn recall(&self, packets: u32) {
+        let recalled = self.recalled.load(Relaxed);
+        self.recalled.store(recalled.wrapping_add(packets), Relaxed);
+    }
+
+    /// The program has given the mbufs of one of them back. Under the session's lock.
+    pub(crate) fn let_go(&self) {
+        let recalled = self.recalled.load(Relaxed);
+        self.recalled.store(recalled.wrapping_sub(1), Relaxed);
     }
 
     /// The program has given something back.
@@ -516,15 +540,39 @@ impl Tap {
         }
     }
 
-    /// Forgets what is in the detour ring of a tap from which nobody takes. Bottom halves are off.
-    pub(crate) fn skip_ring(&self) {
+    /// Takes entries out of the detour ring that no consumer of the program has taken; how many. The kernel is one
+    /// more consumer here. From a program that moves its position all the time it may get nothing.
+    pub(crate) fn take_unread(&self, out: &mut [Entry]) -> usize {
+        let consumer = Consumer::new(self.detour.cells(), self.detour.program_position());
+        let mut tries = 0..CLAIMS;
+        tries.find_map(|_| consumer.try_claim(out)).unwrap_or(0)
+    }
+
+    /// The number of the first detour whose entry no consumer has taken, or of the next detour; that one too if the
+    /// programs' position says nothing that could be. Bottom halves are off.
+    pub(crate) fn first_unread(&self) -> u64 {
         let up = self.up.lock();
-        self.detour.program_position().store(up.producer.head());
+        // Cells and numbers are given out together.
+        let position = self.detour.program_position().load();
+        let unread = up.producer.head().wrapping_sub(position);
+        let unread = if unread > self.detour.size() {
+            0
+        } else {
+            unread
+        };
+        up.next_number.wrapping_sub(u64::from(unread))
     }
 
     /// The number of the next detour: whatever comes from now on has it or a larger one. Bottom halves are off.
     pub(crate) fn next_number(&self) -> u64 {
         self.up.lock().next_number
+    }
+
+    /// Its packets that are out, by the account. Process context.
+    pub(crate) fn count_out(&self) -> u64 {
+        let id = self.label.id;
+        let is_out = |holder| holder == Holder::Detoured(id) || holder == Holder::Returned(id);
+        self.region.count_held(is_out)
     }
 
     /// Packets detoured so far, as far as one can say without the lock.

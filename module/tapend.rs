@@ -5,7 +5,6 @@
 
 use kernel::sync::Arc;
 
-use crate::account::Holder;
 use crate::drops;
 use crate::stats::End;
 use crate::stats::RevertCounts;
@@ -56,16 +55,12 @@ impl TapEnd {
         self.tap.detoured() != self.counts.ends.all()
     }
 
-    /// Everything that is known of the tap. Bottom halves are off.
+    /// Everything that is known of the tap but what is in flight, see [`Tap::count_out`]. Bottom halves are off.
     pub(crate) fn export(&self) -> TapStats {
         let mut stats = TapStats::default();
         self.counts.export(&mut stats);
         self.tap.export(&mut stats);
         stats.refused.scribbled = self.consumer.scribbled();
-        stats.in_flight = self
-            .tap
-            .region
-            .count_held(Holder::Detoured(self.tap.label.id));
         stats
     }
 }

@@ -5,7 +5,7 @@
 //! Every packet's account has the tick of its detour. To look for the oldest costs a pass over the
 //! account, so it is done seldom: whatever is held now, nothing of it can be too old before the oldest
 //! is, and nothing that comes later before that. The server asks at each of its rounds, which come
-//! every α while packets are out; a round has time for one pass, so of several taps each has its turn.
+//! every α while packets are out; a round has time for a part of one pass, so of several taps each has its turn.
 //!
 //! A program that is stopped or deadlocked is so for all its taps, and a packet that one of them let go may
 //! come by the next, the answer to it by a third: waiting at each would add up. So when a packet is overdue
@@ -15,10 +15,20 @@
 use crate::sys::task::now;
 use crate::tap::Tap;
 
+/// Mbufs that one round looks at.
+const PART: u32 = 8192;
+
 /// One tap's watchdog, under the lock of its session.
 pub(crate) struct Watch {
     /// No packet can be too old before this tick.
     look_at: u64,
+    /// Where a pass has come to, and how many mbufs are left of it; none: there is no pass.
+    next: u32,
+    left: u32,
+    /// The oldest that it has found, or when it began; and the part that this was in: the next pass begins there, since
+    /// that one is overdue first.
+    oldest: u64,
+    found_at: u32,
     /// One is.
     overdue: bool,
 }
@@ -28,6 +38,10 @@ impl Watch {
     pub(crate) const fn new() -> Self {
         Self {
             look_at: 0,
+            next: 0,
+            left: 0,
+            oldest: 0,
+            found_at: 0,
             overdue: false,
         }
     }
@@ -43,9 +57,27 @@ impl Watch {
             return self.overdue;
         }
         *may = false;
-        let oldest = tap.region.oldest(tap.label.id).unwrap_or(now);
-        self.look_at = oldest.saturating_add(max_age);
-        self.overdue = now >= self.look_at;
+        let peak = tap.region.peak();
+        if self.left == 0 {
+            (self.next, self.left) = (self.found_at, peak.max(1));
+            self.oldest = now;
+        }
+        let oldest = tap.region.oldest(tap.label.id, self.next, PART);
+        let oldest = oldest.unwrap_or(now);
+        // What the parts before have found may have come back since, and what comes there is younger than the pass.
+        self.overdue = now >= oldest.saturating_add(max_age);
+        if oldest < self.oldest {
+            (self.oldest, self.found_at) = (oldest, self.next);
+        }
+        self.left = self.left.saturating_sub(PART);
+        self.next = self.next.wrapping_add(PART);
+        if self.next >= peak {
+            self.next = 0;
+        }
+        if self.overdue || self.left == 0 {
+            self.look_at = self.oldest.saturating_add(max_age);
+            self.left = 0;
+        }
         self.overdue
     }
 

@@ -503,6 +503,11 @@ impl SkbSlot {
         }
     }
 
+    /// Whether it is the taker's to take what is here, if anything is.
+    pub(crate) fn is_for(&self, taker: &Taker) -> bool {
+        self.token.load(Relaxed) != 0 && self.taker.load(Relaxed) == taker.number()
+    }
+
     /// Takes the packet of this use of the place, as far as one can tell, if it is the taker's.
     #[inline(always)]
     pub(crate) fn take(&self, generation: u16, taker: &mut Taker) -> Option<Skb> {

@@ -351,6 +351,7 @@ fn field(tap: &TapStats, name: &str) -> Option<u64> {
         "watchdog.aged" => tap.aged,
         "watchdog.failed_open" => (tap.failed_open != 0).into(),
         "extra.crossed_in" => tap.crossed_in,
+        "extra.injected" => tap.injected,
         "extra.undelivered" => tap.undelivered,
         _ => return None,
     })

@@ -14,6 +14,7 @@ use nettap::{Csum, Error, Mbuf, Session, Tap, Wait};
 use serde_json::json;
 use std::collections::VecDeque;
 use std::io::Write;
+use std::thread::sleep;
 use std::time::Duration;
 
 /// How often a waiting program looks at its signals.
@@ -65,6 +66,10 @@ pub(crate) struct Relay {
     /// End successfully when a tap has ended by itself.
     #[arg(long)]
     until_gone: bool,
+    /// Go on when a tap has ended by itself: what is held stays, and what is let go then says whether its bytes are what
+    /// they were when it came.
+    #[arg(long)]
+    keep: bool,
     /// Count packets acted upon, and print at the end how many system calls this process made through
     /// its session from the packet of this number on.
     #[arg(long)]
@@ -74,12 +79,19 @@ pub(crate) struct Relay {
     count: Option<u64>,
 }
 
+/// A packet that is held: of which tap, and its bytes when it came.
+struct Held {
+    nth: usize,
+    mbuf: Mbuf,
+    bytes: Vec<u8>,
+}
+
 struct Running<'a> {
     arguments: &'a Relay,
     session: Session,
     taps: Vec<Tap>,
     action: Action,
-    held: VecDeque<(usize, Mbuf)>,
+    held: VecDeque<Held>,
     acted: u64,
     busy: bool,
     calls_before: Option<u64>,
@@ -150,6 +162,11 @@ impl Running<'_> {
             let taps: Vec<&Tap> = self.taps.iter().collect();
             match self.session.wait_with(&mut waiter, &taps, glance) {
                 Ok(_) | Err(Error::Interrupted) => {}
+                Err(Error::Ended) if self.arguments.keep => {
+                    println!("gone");
+                    self.taps.clear();
+                    sleep(GLANCE);
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -177,7 +194,9 @@ impl Running<'_> {
             Action::Revert => self.send(nth, mbuf),
             Action::Cross => self.send((nth + 1) % self.taps.len(), mbuf),
             Action::Hold => {
-                self.held.push_back((nth, mbuf));
+                let mut bytes = Vec::new();
+                mbuf.copy_to(&mut bytes);
+                self.held.push_back(Held { nth, mbuf, bytes });
                 Ok(())
             }
             Action::Drop => Ok(()),
@@ -203,10 +222,16 @@ impl Running<'_> {
 
     fn release(&mut self) -> Outcome {
         self.action = Action::Revert;
-        while let Some((nth, mbuf)) = self.held.pop_front() {
-            self.send(nth, mbuf)?;
+        let mut intact = 0;
+        while let Some(Held { nth, mbuf, bytes }) = self.held.pop_front() {
+            let mut now = Vec::new();
+            mbuf.copy_to(&mut now);
+            intact += u64::from(now == bytes);
+            if nth < self.taps.len() {
+                self.send(nth, mbuf)?;
+            }
         }
-        println!("released");
+        println!("{intact} intact, released");
         Ok(())
     }
 
