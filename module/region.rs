@@ -322,15 +322,22 @@ impl Region {
         Some(())
     }
 
-    /// Puts an mbuf that was not needed after all on top of a stash.
-    #[inline(never)]
+    /// Puts an mbuf of the region that was not needed after all on top of a stash.
+    #[inline(always)]
     pub(crate) fn put_back(&self, stash: &mut Stash, single: Single<'_>) {
         if core::ptr::eq(self, single.region) {
-            single.slot.next.store(stash.head, Relaxed);
-            stash.head = single.index;
-            stash.count = stash.count.wrapping_add(1);
+            let index = single.index;
             core::mem::forget(single);
+            self.put_index_back(stash, index);
         }
+    }
+
+    /// By its index: an mbuf that is passed on lies in registers.
+    #[inline(never)]
+    fn put_index_back(&self, stash: &mut Stash, index: u32) {
+        self.link(index, stash.head);
+        stash.head = index;
+        stash.count = stash.count.wrapping_add(1);
     }
 
     /// Frees what is left in a stash. Bottom halves are off.
@@ -888,10 +895,17 @@ impl<'a> From<Single<'a>> for Chain<'a> {
 }
 
 impl Drop for Single<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
-        let _bh = BottomHalvesOff::new();
-        Freed::of(self.region).link(self.index, 1);
+        free_one(self.region, self.index);
     }
+}
+
+/// Out of line, and by its index: an mbuf that is passed on lies in registers.
+#[cold]
+fn free_one(region: &Region, index: u32) {
+    let _bh = BottomHalvesOff::new();
+    Freed::of(region).link(index, 1);
 }
 
 impl Drop for Chain<'_> {

@@ -121,8 +121,7 @@ fn apply_to<const N: usize>(
 pub(crate) fn cross(skb: &mut Skb, way: Way, outlet: Outlet, device: &Device) -> Result<(), Flaw> {
     match outlet {
         Outlet::Output => {
-            skb.cross_to_output(device, way);
-            if !skb.fits(device) {
+            if !skb.cross_to_output(device, way) {
                 return Err(Flaw::Change);
             }
         }
@@ -163,16 +162,42 @@ pub(crate) fn make_new<'a>(
     }
     // Nearly always it is one mbuf, and short.
     let at = head.offset();
-    let skb = Window::of(first.offset, first.len, region.mbuf_size())
-        .ok_or(Flaw::Shape)
-        .and_then(|window| {
-            let mut new = New::of(&first, window.len(), window.len(), device)?;
-            let from = at.wrapping_add(window.offset() as usize);
-            new.copy(region, from, window.len())?;
-            new.finish(outlet, device)
-        });
+    let skb = make_short(region, at, &first, outlet, device);
     freed.add_one(head);
     skb
+}
+
+/// The same, of one mbuf at this offset of the region, by copy.
+#[inline(always)]
+fn make_short(
+    region: &Region,
+    at: usize,
+    first: &Header,
+    outlet: Outlet,
+    device: &Device,
+) -> Result<Skb, Flaw> {
+    let window = Window::of(first.offset, first.len, region.mbuf_size()).ok_or(Flaw::Shape)?;
+    if !(FRAME_MIN..=FRAME_MAX).contains(&window.len()) {
+        return Err(Flaw::Shape);
+    }
+    let offload = Offload::of(first).ok_or(Flaw::Offload)?;
+    let from = at.wrapping_add(window.offset() as usize);
+    let leaves = outlet == Outlet::Output;
+    let made = Skb::make(device, &offload, region.pages(), from, window.len(), leaves);
+    let mut skb = made.map_err(flaw_of_new)?;
+    if !leaves {
+        skb.at_network(device);
+    }
+    Ok(skb)
+}
+
+#[cold]
+fn flaw_of_new(error: Error) -> Flaw {
+    if error == EINVAL {
+        Flaw::Offload
+    } else {
+        flaw_of(error)
+    }
 }
 
 /// The same, of at most `N` mbufs, the first of which has this header.
@@ -259,19 +284,19 @@ fn parts_of(at: usize, window: Window) -> usize {
 }
 
 /// A new packet that is being written.
-struct New {
+struct New<'a> {
     skb: Skb,
-    offload: Offload,
+    offload: Offload<'a>,
     copied: u32,
     done: u32,
 }
 
-impl New {
+impl<'f> New<'f> {
     /// By this plan, or copied, if too many are under way; nothing of it is written yet. Its mbufs are taken
     /// if it is made of them.
     fn begin<'a>(
         region: &'a Region,
-        first: &Header,
+        first: &'f Header,
         plan: &Plan,
         device: &Device,
         mbufs: &mut Option<Chain<'a>>,
@@ -288,7 +313,7 @@ impl New {
 
     /// Of so many bytes, of which so many are copied.
     #[inline(always)]
-    fn of(first: &Header, total: u32, copied: u32, device: &Device) -> Result<Self, Flaw> {
+    fn of(first: &'f Header, total: u32, copied: u32, device: &Device) -> Result<Self, Flaw> {
         if !(FRAME_MIN..=FRAME_MAX).contains(&total) {
             return Err(Flaw::Shape);
         }

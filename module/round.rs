@@ -38,6 +38,8 @@ use crate::watch::Pulse;
 const PATIENCE: u32 = 16;
 /// So many new packets since the last round are a flow; fewer may be all that somebody waits for.
 const FLOW: u64 = 4;
+/// So many entries in one round are a flow, too: of a program's own packets, or what it had let gather.
+const BATCH: usize = 16;
 /// While packets flow the timer waits up to so many times the shortest α.
 const FLOWING: u32 = 8;
 /// A look after held packets comes every so many rounds, a second at the longest α that is the default.
@@ -171,6 +173,8 @@ impl State {
             }
         }
         self.places = places;
+        let several = self.ends().nth(1).is_some();
+        self.ends().for_each(|end| end.tap.set_beside(several));
         before
     }
 
@@ -339,13 +343,13 @@ impl State {
     /// is seen; whoever came later asks for a round.
     pub(crate) fn rest(
         &mut self,
-        worked: bool,
+        work: usize,
         (min, max): (Duration, Duration),
         attention: &Attention,
     ) -> (Option<Duration>, bool) {
         let (detoured, outstanding) = self.out();
         let new = detoured.wrapping_sub(self.detoured);
-        let fresh = new != 0;
+        let (fresh, worked) = (new != 0, work > 0);
         self.detoured = detoured;
         if fresh || worked {
             attention.turn(true);
@@ -354,7 +358,7 @@ impl State {
         } else {
             attention.turn(false);
         }
-        if new >= FLOW {
+        if new >= FLOW || work >= BATCH {
             let slow = min.saturating_mul(FLOWING).min(max);
             self.alpha = self.alpha.saturating_mul(2).min(slow);
         } else if fresh {

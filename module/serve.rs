@@ -88,7 +88,7 @@ use crate::uapi::tap::TAPS_MAX;
 
 /// How often what is held is taken back while packets still queue up behind it.
 pub(crate) const SWEEPS: u32 = 64;
-/// A detour sees what its own tap's program has given back; after so many it asks for what others have.
+/// A detour sees what its own tap's program has given back by this; after so many it asks for what came by others.
 const OTHERS_EVERY: u64 = 64;
 /// How often a revert ring is looked at for the last time, while a program still fills it.
 const LAST_LOOKS: u32 = 2048;
@@ -153,7 +153,7 @@ impl OnPoll for Serving {
         let (rest, fresh) = if state.is_busy() {
             (None, state.go_on())
         } else {
-            state.rest(work > 0, (self.alpha_min, self.alpha_max), &self.attentive)
+            state.rest(work, (self.alpha_min, self.alpha_max), &self.attentive)
         };
         let overdue = state.watch(self.calls.get());
         drop(state);
@@ -245,7 +245,10 @@ impl Serving {
         if self.wanted.load(Relaxed) {
             self.wake_for_packets();
         }
-        if !self.attentive.get() || number % OTHERS_EVERY == 0 || tap.has_batch() {
+        if !self.attentive.get()
+            || (number % OTHERS_EVERY == 0 && tap.has_others())
+            || tap.has_batch()
+        {
             self.server.schedule();
         }
     }

@@ -350,9 +350,14 @@ impl Session {
             .intake(&device, group, common, filter, &rtnl)?;
         let drops = Drops::new(Arc::clone(&self.registry.events));
         let flows = intake.flows();
-        let taker = self.serving.with(|state| state.taker.number());
+        let (taker, dealloc) = self.serving.with(|state| {
+            let supply = state.supply.as_ref();
+            let dealloc = supply.map(|supply| Arc::clone(&supply.dealloc));
+            (state.taker.number(), dealloc)
+        });
+        let dealloc = dealloc.ok_or(ENXIO)?;
         let tap = Tap::new(
-            label, options, policies, flows, region, detour, revert, drops, taker,
+            label, options, policies, flows, region, detour, revert, dealloc, drops, taker,
         );
         let tap = Arc::pin_init(tap, GFP_KERNEL)?;
         let inlet = Inlet {

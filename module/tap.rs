@@ -155,6 +155,10 @@ pub(crate) struct Tap {
     pub(crate) region: Arc<Region>,
     pub(crate) detour: RingPages,
     pub(crate) revert: RingPages,
+    /// Its session's.
+    dealloc: Arc<RingPages>,
+    /// Whether its session has other taps.
+    beside: Atomic<bool>,
     // What is written for each packet stands apart from what is only read, and by who writes it.
     #[pin]
     up: Apart<SpinLock<Up>>,
@@ -189,6 +193,7 @@ impl Tap {
         region: Arc<Region>,
         detour: RingPages,
         revert: RingPages,
+        dealloc: Arc<RingPages>,
         drops: Drops,
         taker: u64,
     ) -> impl PinInit<Self> {
@@ -207,6 +212,8 @@ impl Tap {
             region,
             detour,
             revert,
+            dealloc,
+            beside: Atomic::new(false),
             up <- Apart::pin(new_spinlock!(
                 Up {
                     gate: Gate::Waiting,
@@ -587,6 +594,19 @@ impl Tap {
         let filled = self.revert.program_position().load();
         let taken = self.revert.kernel_words().position.load();
         filled.wrapping_sub(taken) >= self.batch
+    }
+
+    /// Its session has other taps, or has none any more.
+    pub(crate) fn set_beside(&self, others: bool) {
+        self.beside.store(others, Relaxed);
+    }
+
+    /// Whether something may have come back by another ring than this tap's own.
+    #[inline(never)]
+    pub(crate) fn has_others(&self) -> bool {
+        let filled = self.dealloc.program_position().load();
+        let taken = self.dealloc.kernel_words().position.load();
+        self.beside.load(Relaxed) || filled != taken
     }
 
     /// What the program has moved in the tap's rings, added up: it changes when one of them does.

@@ -63,7 +63,11 @@ unsafe extern "C" fn trampoline<T: OnPacket, const RECEIVED: bool>(
     skb: *mut bindings::sk_buff,
     _state: *const ffi::nf_hook_state,
 ) -> c_uint {
-    let _bh = (!RECEIVED).then(BottomHalvesOff::new);
+    let _bh = if RECEIVED {
+        None
+    } else {
+        BottomHalvesOff::if_needed()
+    };
     // SAFETY: `owner` is the pointer of the Arc that the Hook holds until after a grace period
     // from its unregistration, and hooks run inside RCU read sections.
     let owner = unsafe { &*owner.cast::<T>() };

@@ -109,15 +109,18 @@ int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len)
 int nettap_skb_settle(struct sk_buff *skb, const struct nettap_header *offload, bool moved);
 void nettap_skb_at_network(struct sk_buff *skb, struct net_device *dev);
 struct sk_buff *nettap_skb_new(struct net_device *dev, u32 len);
+struct sk_buff *nettap_skb_make(struct net_device *dev, const struct nettap_header *offload,
+				const void *from, u32 len, bool leaves);
 int nettap_skb_fill(struct sk_buff *skb, u32 offset, const void *from, u32 len);
 int nettap_skb_attach(struct sk_buff *skb, struct page *page, u32 offset, u32 len);
 int nettap_skb_offload(struct sk_buff *skb, const struct nettap_header *offload);
 
 bool nettap_dev_fits(struct net_device *dev, struct sk_buff *skb);
-void nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, bool received);
+bool nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, bool received);
 void nettap_skb_cross_to_input(struct sk_buff *skb, struct net_device *dev, bool received);
 bool nettap_deliver_input(struct sk_buff *skb);
 bool nettap_deliver_output(struct sk_buff *skb);
+bool nettap_deliver_output_all(struct sk_buff **list, u32 *lost);
 struct sk_buff *nettap_deliver_input_all(struct sk_buff *list);
 void nettap_skb_free_all(struct sk_buff *list, int budget);
 
@@ -245,6 +248,7 @@ struct file *nettap_fget(int fd);
 void nettap_full_barrier(void);
 void nettap_bh_disable(void);
 void nettap_bh_enable(void);
+bool nettap_bh_is_off(void);
 void nettap_cond_resched(void);
 u32 nettap_current_tgid(void);
 struct pid *nettap_current_process(void);

@@ -226,6 +226,12 @@ void nettap_bh_enable(void)
 	local_bh_enable();
 }
 
+/* Whether they are off, by whomever. */
+bool nettap_bh_is_off(void)
+{
+	return softirq_count();
+}
+
 void nettap_cond_resched(void)
 {
 	cond_resched();

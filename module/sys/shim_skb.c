@@ -28,23 +28,19 @@ static u32 mac_len_of(const struct sk_buff *skb, bool received)
 	return received ? skb->data - skb_mac_header(skb) : 0;
 }
 
-static u8 csum_of(const struct sk_buff *skb)
+static __always_inline u32 csum_of(const struct sk_buff *skb)
 {
-	switch (skb->ip_summed) {
-	case CHECKSUM_PARTIAL:
-		return 1;
-	case CHECKSUM_UNNECESSARY:
-		return 2;
-	default:
-		return 0;
-	}
+	/* A number of four bits for each of the four states. */
+	const u32 states = 1 << (4 * CHECKSUM_PARTIAL) | 2 << (4 * CHECKSUM_UNNECESSARY);
+
+	return states >> (4 * skb->ip_summed) & 3;
 }
 
 /*
  * Whether a packet has the connection of a namespace that is not its interface's, as one that leaves a container by a
  * VLAN of the host's interface: that namespace could not go before the connection does.
  */
-static bool has_foreign_connection(const struct sk_buff *skb)
+static __always_inline bool has_foreign_connection(const struct sk_buff *skb)
 {
 #if IS_ENABLED(CONFIG_NF_CONNTRACK)
 	enum ip_conntrack_info info;
@@ -57,9 +53,9 @@ static bool has_foreign_connection(const struct sk_buff *skb)
 }
 
 /* Whether nettap_skb_keep() would have nothing to do. */
-static bool is_keepable(const struct sk_buff *skb)
+static __always_inline bool is_keepable(const struct sk_buff *skb)
 {
-	return !skb_shared(skb) && !skb_dst(skb) && !skb_sk_is_prefetched((struct sk_buff *)skb) &&
+	return !skb_shared(skb) && !skb_dst_is_noref(skb) && !skb_sk_is_prefetched((struct sk_buff *)skb) &&
 	       !(skb_shinfo(skb)->flags & SKBFL_ZEROCOPY_ENABLE) && !has_foreign_connection(skb);
 }
 
@@ -151,21 +147,11 @@ static __always_inline void show(const struct sk_buff *skb, u32 mac_len, u64 tim
 				 struct nettap_header *to)
 {
 	const bool tagged = skb_vlan_tag_present(skb);
-	const u8 csum = csum_of(skb);
+	const u32 csum = csum_of(skb);
 
-	/* A field at a time, the last 24 bytes would take longer than all before. */
-	u64 place = origin->offset | (u64)mbuf->len << 16, sum = 0;
-	u64 rest = (u64)csum << 8 | (u64)origin->direction << 16 | (u64)mbuf->flags << 24;
+	u64 place, sum, rest;
 
-	if (unlikely(tagged)) {
-		place |= (u64)skb_vlan_tag_get(skb) << 32 | (u64)ntohs(skb->vlan_proto) << 48;
-		rest |= (u64)NETTAP_C_MBUF_VLAN << 24;
-	}
-	if (csum == 1)
-		sum = (u16)(mac_len + skb_checksum_start_offset(skb)) | (u32)skb->csum_offset << 16;
-	if (skb_rx_queue_recorded(skb))
-		rest |= (u64)skb_get_rx_queue(skb) << 32;
-
+	/* Each value is written before the next is made: none has to wait in memory. */
 	to->timestamp = timestamp;
 	to->holder = origin->holder;
 	to->next = mbuf->next;
@@ -175,8 +161,20 @@ static __always_inline void show(const struct sk_buff *skb, u32 mac_len, u64 tim
 	to->hash = skb_get_hash_raw(skb);
 	to->mark = skb->mark;
 	to->priority = skb->priority;
+	/* A field at a time, the last 24 bytes would take longer than all before. */
+	place = origin->offset | (u64)mbuf->len << 16;
+	if (unlikely(tagged))
+		place |= (u64)skb_vlan_tag_get(skb) << 32 | (u64)ntohs(skb->vlan_proto) << 48;
 	*(u64 *)&to->offset = place;
+	sum = 0;
+	if (csum == 1)
+		sum = (u16)(mac_len + skb_checksum_start_offset(skb)) | (u32)skb->csum_offset << 16;
 	*(u64 *)&to->csum_start = sum;
+	rest = (u64)csum << 8 | (u64)origin->direction << 16 | (u64)mbuf->flags << 24;
+	if (unlikely(tagged))
+		rest |= (u64)NETTAP_C_MBUF_VLAN << 24;
+	if (skb_rx_queue_recorded(skb))
+		rest |= (u64)skb_get_rx_queue(skb) << 32;
 	*(u64 *)&to->gso_type = rest;
 }
 
@@ -197,7 +195,7 @@ static __always_inline void show_whole(const struct sk_buff *skb, u32 mac_len, u
 		.next = NETTAP_C_NO_MBUF,
 		.packet_len = len,
 		.len = len,
-		.flags = len < skb->len + mac_len ? NETTAP_C_MBUF_SNAPPED : 0,
+		.flags = unlikely(len < skb->len + mac_len) ? NETTAP_C_MBUF_SNAPPED : 0,
 	};
 
 	show(skb, mac_len, timestamp, &mbuf, origin, to);
@@ -540,29 +538,55 @@ void nettap_skb_at_network(struct sk_buff *skb, struct net_device *dev)
 	skb_reset_mac_len(skb);
 }
 
-/* A frame of our own, its bytes not written yet; long ones get fragments, none is shared. */
-struct sk_buff *nettap_skb_new(struct net_device *dev, u32 len)
+static __always_inline u32 room_of(const struct net_device *dev)
 {
-	const u32 room = LL_RESERVED_SPACE(dev) + NET_IP_ALIGN;
-	const u32 linear = min_t(u32, len, SKB_WITH_OVERHEAD(PAGE_SIZE) - room);
+	return LL_RESERVED_SPACE(dev) + NET_IP_ALIGN;
+}
+
+/* So many bytes of a frame lie in one piece at most. */
+static __always_inline u32 linear_of(const struct net_device *dev, u32 len)
+{
+	return min_t(u32, len, SKB_WITH_OVERHEAD(PAGE_SIZE) - room_of(dev));
+}
+
+/* Bottom halves are off, so the heads that the NAPIs of this CPU keep are ours too. */
+static __always_inline struct sk_buff *new_linear(struct net_device *dev, u32 len)
+{
+	const u32 room = room_of(dev);
+	struct sk_buff *skb = __alloc_skb(len + room, GFP_ATOMIC, SKB_ALLOC_NAPI, NUMA_NO_NODE);
+
+	if (unlikely(!skb))
+		return NULL;
+	skb_reserve(skb, room);
+	__skb_put(skb, len);
+	skb->dev = dev;
+	skb_reset_mac_header(skb);
+	return skb;
+}
+
+static noinline struct sk_buff *new_in_fragments(struct net_device *dev, u32 len)
+{
+	const u32 room = room_of(dev), linear = linear_of(dev, len);
 	struct sk_buff *skb;
 	int err;
 
-	/* Bottom halves are off, so the heads that the NAPIs of this CPU keep are ours too. */
-	if (linear == len)
-		skb = __alloc_skb(linear + room, GFP_ATOMIC, SKB_ALLOC_NAPI, NUMA_NO_NODE);
-	else
-		skb = alloc_skb_with_frags(linear + room, len - linear, PAGE_ALLOC_COSTLY_ORDER,
-					   &err, GFP_ATOMIC);
+	skb = alloc_skb_with_frags(linear + room, len - linear, PAGE_ALLOC_COSTLY_ORDER, &err,
+				   GFP_ATOMIC);
 	if (!skb)
 		return NULL;
 	skb_reserve(skb, room);
-	skb_put(skb, linear);
+	__skb_put(skb, linear);
 	skb->data_len = len - linear;
 	skb->len += len - linear;
 	skb->dev = dev;
 	skb_reset_mac_header(skb);
 	return skb;
+}
+
+/* A frame of our own, its bytes not written yet; long ones get fragments, none is shared. */
+struct sk_buff *nettap_skb_new(struct net_device *dev, u32 len)
+{
+	return linear_of(dev, len) == len ? new_linear(dev, len) : new_in_fragments(dev, len);
 }
 
 /* The bytes of a new frame, none of whose memory is shared. */
@@ -596,44 +620,102 @@ static noinline int offload_to_skb(struct sk_buff *skb, const struct nettap_head
 	return err;
 }
 
-/* Checks and applies what a new packet's header says of its checksum and segmentation. */
-int nettap_skb_offload(struct sk_buff *skb, const struct nettap_header *offload)
+/* A new packet stands as on a packet that comes from a wire; who cuts it wants to know where it does. */
+static noinline void find_transport_header(struct sk_buff *skb)
+{
+	if (skb_is_gso(skb))
+		skb_probe_transport_header(skb);
+	else if (!skb_transport_header_was_set(skb))
+		skb_set_transport_header(skb, ETH_HLEN);
+}
+
+/* An Ethernet header lies at the data. */
+static __always_inline int apply_offload(struct sk_buff *skb, const struct nettap_header *offload)
 {
 	const struct ethhdr *eth;
 	int err;
 
-	if (!pskb_may_pull(skb, ETH_HLEN))
-		return -EINVAL;
 	skb_reset_mac_header(skb);
 	eth = eth_hdr(skb);
 	skb->protocol = eth_proto_is_802_3(eth->h_proto) ? eth->h_proto : htons(ETH_P_802_2);
 	skb_set_network_header(skb, ETH_HLEN);
-	skb_reset_mac_len(skb);
+	skb->mac_len = ETH_HLEN;
 	/* Nearly always it says nothing of either. */
 	if (offload->csum || offload->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
 		err = offload_to_skb(skb, offload);
 		if (err)
 			return err;
-	}
-	/* Who cuts it wants to know where; else it stands as on a packet that comes from a wire. */
-	if (skb_is_gso(skb))
-		skb_probe_transport_header(skb);
-	else if (!skb_transport_header_was_set(skb))
+		find_transport_header(skb);
+	} else {
 		skb_set_transport_header(skb, ETH_HLEN);
-	set_vlan(skb, offload);
+	}
+	if (unlikely(offload->flags & NETTAP_C_MBUF_VLAN))
+		set_vlan(skb, offload);
 	skb->mark = offload->mark;
 	skb->priority = offload->priority;
 	return 0;
 }
 
-/* Whether the interface can carry the frame that stands at its mac header. */
-bool nettap_dev_fits(struct net_device *dev, struct sk_buff *skb)
+/* Checks and applies what a new packet's header says of its checksum and segmentation. */
+int nettap_skb_offload(struct sk_buff *skb, const struct nettap_header *offload)
+{
+	return pskb_may_pull(skb, ETH_HLEN) ? apply_offload(skb, offload) : -EINVAL;
+}
+
+static __always_inline bool dev_fits(const struct net_device *dev, const struct sk_buff *skb)
 {
 	return skb_is_gso(skb) || skb->len <= READ_ONCE(dev->mtu) + dev->hard_header_len + VLAN_HLEN;
 }
 
-/* A kept packet leaves through another interface: what a bridge does (br_dev_queue_push_xmit()). */
-void nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, bool received)
+/* Whether the interface can carry the frame that stands at its mac header. */
+bool nettap_dev_fits(struct net_device *dev, struct sk_buff *skb)
+{
+	return dev_fits(dev, skb);
+}
+
+static noinline struct sk_buff *refuse_new(struct sk_buff *skb, int err)
+{
+	kfree_skb(skb);
+	return ERR_PTR(err);
+}
+
+/*
+ * nettap_skb_new(), _fill(), _offload() and nettap_dev_fits() in one, for a frame of an Ethernet header at least, whose
+ * `len` bytes lie at `from`. -ENOMEM; -EINVAL: what `offload` says cannot be; -EMSGSIZE: too long for dev, if it
+ * `leaves` by it.
+ */
+struct sk_buff *nettap_skb_make(struct net_device *dev, const struct nettap_header *offload,
+				const void *from, u32 len, bool leaves)
+{
+	struct sk_buff *skb;
+	int err;
+
+	if (unlikely(linear_of(dev, len) != len)) {
+		skb = new_in_fragments(dev, len);
+		if (!skb)
+			return ERR_PTR(-ENOMEM);
+		err = skb_store_bits(skb, 0, from, len);
+		if (err)
+			return refuse_new(skb, -ENOMEM);
+	} else {
+		skb = new_linear(dev, len);
+		if (unlikely(!skb))
+			return ERR_PTR(-ENOMEM);
+		copy_bytes(skb->data, from, len);
+	}
+	err = apply_offload(skb, offload);
+	if (unlikely(err))
+		return refuse_new(skb, -EINVAL);
+	if (leaves && unlikely(!dev_fits(dev, skb)))
+		return refuse_new(skb, -EMSGSIZE);
+	return skb;
+}
+
+/*
+ * A kept packet leaves through another interface: what a bridge does (br_dev_queue_push_xmit()). Whether that can carry
+ * it.
+ */
+bool nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, bool received)
 {
 	if (received) {
 		__skb_push(skb, skb->data - skb_mac_header(skb));
@@ -646,6 +728,7 @@ void nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, boo
 	if (!net_eq(dev_net(skb->dev), dev_net(dev)))
 		skb_scrub_packet(skb, true);
 	skb->dev = dev;
+	return dev_fits(dev, skb);
 }
 
 /* A kept packet enters the host as if received on dev: what dev_forward_skb() does. */
@@ -732,4 +815,22 @@ bool nettap_deliver_output(struct sk_buff *skb)
 	nf_skip_egress(skb, true);
 	ret = dev_queue_xmit(skb);
 	return net_xmit_eval(ret) == NET_XMIT_SUCCESS;
+}
+
+/*
+ * The same for a list linked by ->next, up to the first that was not taken: its number (queue.rs) goes to *lost, and the
+ * others stay in the list. False: all were taken.
+ */
+bool nettap_deliver_output_all(struct sk_buff **list, u32 *lost)
+{
+	struct sk_buff *skb;
+
+	while ((skb = *list)) {
+		*lost = *(u32 *)skb->cb;
+		*list = skb->next;
+		skb_mark_not_on_list(skb);
+		if (unlikely(!nettap_deliver_output(skb)))
+			return true;
+	}
+	return false;
 }

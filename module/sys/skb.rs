@@ -13,6 +13,7 @@ use core::ptr::NonNull;
 use super::atomic::Atomic;
 use super::atomic::Relaxed;
 use kernel::bindings;
+use kernel::error::from_err_ptr;
 use kernel::prelude::*;
 
 use super::ffi;
@@ -98,20 +99,20 @@ same_fields! {
 }
 
 /// The offload state that a changed or new packet's header brings back, its values checked.
-pub(crate) struct Offload(Header);
+pub(crate) struct Offload<'a>(&'a Header);
 
-impl Offload {
+impl<'a> Offload<'a> {
     /// The state in a header that was copied out of shared memory; nothing when it names what does
     /// not exist. Whether it fits the packet is for [`Skb::settle`] and [`Skb::finish_new`] to say.
     #[inline(always)]
-    pub(crate) fn of(header: &Header) -> Option<Self> {
-        header.is_known().then_some(Self(*header))
+    pub(crate) fn of(header: &'a Header) -> Option<Self> {
+        header.is_known().then_some(Self(header))
     }
 
     /// For C, whose header has the same layout (`same_fields`).
     #[inline(always)]
     fn as_ptr(&self) -> *const ffi::nettap_header {
-        core::ptr::from_ref(&self.0).cast()
+        core::ptr::from_ref(self.0).cast()
     }
 }
 
@@ -338,7 +339,7 @@ impl Skb {
     }
 
     /// Brings the kernel's own account of a changed frame at its mac header into line with its header.
-    pub(crate) fn settle(&mut self, offload: &Offload, moved: bool) -> Result {
+    pub(crate) fn settle(&mut self, offload: &Offload<'_>, moved: bool) -> Result {
         // SAFETY: Valid and at its mac header; the offload state was checked by `Offload::of`.
         kernel::error::to_result(unsafe {
             ffi::nettap_skb_settle(self.as_ptr(), offload.as_ptr(), moved)
@@ -355,6 +356,28 @@ impl Skb {
     pub(crate) fn new(device: &Device, len: u32) -> Option<Self> {
         // SAFETY: The interface is held by the caller.
         NonNull::new(unsafe { ffi::nettap_skb_new(device.as_ptr(), len) }).map(Self)
+    }
+
+    /// A new frame of the `len` bytes of shared memory at `from`, an Ethernet header at least, at its mac header;
+    /// one that `leaves` by the device must fit it. `ENOMEM`; `EINVAL`: the offload state cannot be; `EMSGSIZE`:
+    /// too long.
+    #[inline(always)]
+    pub(crate) fn make(
+        device: &Device,
+        offload: &Offload<'_>,
+        pages: &SharedPages,
+        from: usize,
+        len: u32,
+        leaves: bool,
+    ) -> Result<Self> {
+        let window = pages.window(from, len as usize).ok_or(ENOMEM)?;
+        // SAFETY: The interface is held by the caller; the window is `len` bytes; the offload state was checked.
+        let raw = unsafe {
+            let (device, from) = (device.as_ptr(), window.as_ptr().cast());
+            ffi::nettap_skb_make(device, offload.as_ptr(), from, len, leaves)
+        };
+        // SAFETY: A new packet that is ours, or an error.
+        from_err_ptr(raw).map(|raw| unsafe { Self::from_raw(raw) })
     }
 
     /// Copies shared memory into a new frame.
@@ -388,7 +411,7 @@ impl Skb {
     }
 
     /// Checks and applies the offload state of a new frame.
-    pub(crate) fn finish_new(&mut self, offload: &Offload) -> Result {
+    pub(crate) fn finish_new(&mut self, offload: &Offload<'_>) -> Result {
         // SAFETY: Valid and at its mac header.
         kernel::error::to_result(unsafe {
             ffi::nettap_skb_offload(self.as_ptr(), offload.as_ptr())
@@ -401,12 +424,11 @@ impl Skb {
         unsafe { ffi::nettap_dev_fits(device.as_ptr(), self.as_ptr()) }
     }
 
-    /// A kept packet at its stand is made ready to leave through another interface.
-    pub(crate) fn cross_to_output(&mut self, device: &Device, way: Way) {
+    /// A kept packet at its stand is made ready to leave through another interface; whether that can carry it.
+    pub(crate) fn cross_to_output(&mut self, device: &Device, way: Way) -> bool {
+        let received = way == Way::Received;
         // SAFETY: Both are valid by their type invariants; the packet is at its stand.
-        unsafe {
-            ffi::nettap_skb_cross_to_output(self.as_ptr(), device.as_ptr(), way == Way::Received);
-        }
+        unsafe { ffi::nettap_skb_cross_to_output(self.as_ptr(), device.as_ptr(), received) }
     }
 
     /// A kept packet at its stand is made ready to enter the host as received on `device`.

@@ -141,6 +141,14 @@ impl BottomHalvesOff {
         unsafe { ffi::nettap_bh_disable() };
         Self(NotThreadSafe)
     }
+
+    /// Unless they are off already.
+    #[inline(always)]
+    pub(crate) fn if_needed() -> Option<Self> {
+        // SAFETY: Takes no argument, and is asked in any context.
+        let are_off = unsafe { ffi::nettap_bh_is_off() };
+        (!are_off).then(Self::new)
+    }
 }
 
 impl Drop for BottomHalvesOff {
