@@ -57,6 +57,9 @@ use crate::uapi::tap::IFNAME_MAX;
 const RETRY: u64 = 16;
 const RETRY_MIN_US: u64 = 1_000_000;
 
+/// So many cells in use are worth a look whether that is a record.
+const HIGH_WATER_MIN: u64 = 8;
+
 /// How often the kernel tries to take entries that programs may be taking at the same time.
 const CLAIMS: u32 = 16;
 
@@ -338,8 +341,10 @@ impl Tap {
         self.begun.packets.store(up.counts.detoured, Relaxed);
         bump(&mut up.counts.bytes, u64::from(extent.wire_len));
         self.begin(u64::from(extent.truesize));
-        // The programs' position is as the producer last saw it; look again only for a new record.
-        if u64::from(position.wrapping_sub(up.producer.seen())) >= up.counts.high_water {
+        // The programs' position is as the producer last saw it; look again only for a new record, and not for each of
+        // a few.
+        let used = u64::from(position.wrapping_sub(up.producer.seen()));
+        if used >= up.counts.high_water && used >= HIGH_WATER_MIN {
             self.mark_high_water(up);
         }
         Some(Booked { position, number })
@@ -642,6 +647,7 @@ impl Tap {
         let size = self.detour.size();
         let room = up.producer.room(size, self.detour.program_position());
         to.ring_used = size.wrapping_sub(room);
+        up.counts.high_water = up.counts.high_water.max(u64::from(to.ring_used));
         to.detoured = up.counts.detoured;
         to.detoured_bytes = up.counts.bytes;
         to.detoured_gso = self.gso.get();

@@ -1754,7 +1754,7 @@ struct nettap_tap_stats {
 	 */
 	uint64_t undelivered;
 	/**
-	 * Most cells of the detour ring that were ever in use.
+	 * Most cells of the detour ring that were ever in use; of fewer than nine, as far as anybody has looked.
 	 */
 	uint64_t ring_high_water;
 	/**

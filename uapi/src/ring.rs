@@ -90,24 +90,18 @@ pub struct Cell<W> {
 }
 
 impl<W: Word> Cell<W> {
-    /// Writes an entry, and then the tag, of which state and lap are given: (A).
+    /// Writes an entry, and then the tag, of which state and lap are given, and of the entry's bits those in `bits`: (A).
     #[inline]
-    fn write(&self, state_and_lap: u32, entry: Entry) {
-        let tag = state_and_lap
-            | (u32::from(entry.flags) & FLAGS_MASK).wrapping_shl(FLAGS_SHIFT)
-            | u32::from(entry.generation).wrapping_shl(GENERATION_SHIFT);
-        self.entry.store(entry.index);
-        self.tag.store_release(tag); // A, matches B
+    fn write<E: Carried>(&self, state_and_lap: u32, entry: E, bits: u32) {
+        self.entry.store(entry.index());
+        self.tag
+            .store_release(state_and_lap | (entry.in_tag() & bits)); // A, matches B
     }
 
     /// The entry behind a tag that was read from here.
     #[inline]
-    fn entry(&self, tag: u32) -> Entry {
-        Entry {
-            index: self.entry.load(),
-            generation: tag.wrapping_shr(GENERATION_SHIFT) as u16,
-            flags: (tag.wrapping_shr(FLAGS_SHIFT) & FLAGS_MASK) as u8,
-        }
+    fn entry<E: Carried>(&self, tag: u32) -> E {
+        E::of_cell(tag, self.entry.load())
     }
 }
 
@@ -139,6 +133,80 @@ pub struct Entry {
     /// `REVERT_` bits, or zero.
     pub flags: u8,
 }
+
+/// What goes through a ring: an [`Entry`], or what a cell says of it, as it is.
+pub trait Carried: Copy {
+    /// What lies behind a tag, and the index beside it.
+    fn of_cell(tag: u32, index: u32) -> Self;
+    /// The mbuf.
+    fn index(&self) -> u32;
+    /// Generation and flags, where a tag has them.
+    fn in_tag(&self) -> u32;
+}
+
+impl Carried for Entry {
+    #[inline(always)]
+    fn of_cell(tag: u32, index: u32) -> Self {
+        Self {
+            index,
+            generation: tag.wrapping_shr(GENERATION_SHIFT) as u16,
+            flags: (tag.wrapping_shr(FLAGS_SHIFT) & FLAGS_MASK) as u8,
+        }
+    }
+
+    #[inline(always)]
+    fn index(&self) -> u32 {
+        self.index
+    }
+
+    #[inline(always)]
+    fn in_tag(&self) -> u32 {
+        (u32::from(self.flags) & FLAGS_MASK).wrapping_shl(FLAGS_SHIFT)
+            | u32::from(self.generation).wrapping_shl(GENERATION_SHIFT)
+    }
+}
+
+/// An entry in the form that cells have: for who passes many on and looks at few.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packed {
+    index: u32,
+    tag: u32,
+}
+
+impl Packed {
+    /// Sets bits of [`Entry::flags`].
+    #[inline]
+    pub fn set_flags(&mut self, flags: u8) {
+        self.tag |= (u32::from(flags) & FLAGS_MASK).wrapping_shl(FLAGS_SHIFT);
+    }
+
+    /// The entry.
+    pub fn entry(&self) -> Entry {
+        Entry::of_cell(self.tag, self.index)
+    }
+}
+
+impl Carried for Packed {
+    #[inline(always)]
+    fn of_cell(tag: u32, index: u32) -> Self {
+        Self { index, tag }
+    }
+
+    #[inline(always)]
+    fn index(&self) -> u32 {
+        self.index
+    }
+
+    #[inline(always)]
+    fn in_tag(&self) -> u32 {
+        self.tag & IN_TAG
+    }
+}
+
+/// The bits of a tag that are of the entry: its flags, and its generation.
+const IN_TAG: u32 = FLAGS_MASK.wrapping_shl(FLAGS_SHIFT) | PLAIN_IN_TAG;
+/// Those of an entry without flags.
+const PLAIN_IN_TAG: u32 = u32::MAX.wrapping_shl(GENERATION_SHIFT);
 
 /// Bit of [`Entry::flags`] on a revert ring: bytes or header of the mbuf were changed, the kernel has
 /// to read them. Without it the packet goes on exactly as it was.
@@ -235,12 +303,17 @@ impl<'a, W: Word> Cells<'a, W> {
         position.wrapping_shr(self.log2) & LAP_MASK
     }
 
-    /// The cells from `position` on that are of its lap, `most` at most, and what of their tags says so.
+    /// The cells from `position` on that are of its lap.
+    #[inline(always)]
+    fn rest(&self, position: u32) -> Option<&'a [Cell<W>]> {
+        let mask = self.size().wrapping_sub(1);
+        self.cells.get((position & mask) as usize..)
+    }
+
+    /// The same, `most` at most, and what of their tags says so.
     #[inline]
     fn rest_of_lap(&self, position: u32, most: usize) -> (&'a [Cell<W>], u32) {
-        let mask = self.size().wrapping_sub(1);
-        let rest = self.cells.get((position & mask) as usize..);
-        let rest = rest.unwrap_or_default();
+        let rest = self.rest(position).unwrap_or_default();
         let part = rest.get(..most).unwrap_or(rest);
         (part, self.lap(position).wrapping_shl(LAP_SHIFT))
     }
@@ -259,7 +332,7 @@ impl<'a, W: Word> Cells<'a, W> {
     fn write(&self, position: u32, state: u32, entry: Entry) {
         if let Some(cell) = self.cell(position) {
             let lap = self.lap(position).wrapping_shl(LAP_SHIFT);
-            cell.write(state | lap, entry);
+            cell.write(state | lap, entry, IN_TAG);
         }
     }
 
@@ -310,7 +383,10 @@ impl<'a, W: Word> Consumer<'a, W> {
     ///
     /// Safe to call from several threads and processes at once.
     #[inline]
-    pub fn claim(&self, out: &mut [Entry]) -> usize {
+    pub fn claim<E: Carried>(&self, out: &mut [E]) -> usize {
+        if let Some((taken, _)) = self.claim_plainly(out) {
+            return taken;
+        }
         loop {
             if let Some(taken) = self.try_claim(out) {
                 return taken;
@@ -318,12 +394,42 @@ impl<'a, W: Word> Consumer<'a, W> {
         }
     }
 
-    /// The same, unless others move the position meanwhile: then nothing is known, and it can be tried again. For
-    /// who must not be kept by them.
-    #[inline]
-    pub fn try_claim(&self, out: &mut [Entry]) -> Option<usize> {
+    /// The same where it is simple, as nearly always: all that is there, or as many as are wanted, lie in one lap, and
+    /// nobody else takes them. How many, and the largest index among them. Nothing: it is not so, or nothing is there.
+    #[inline(always)]
+    pub fn claim_plainly<E: Carried>(&self, out: &mut [E]) -> Option<(usize, u32)> {
         let begin = self.position.load();
-        // Nearly always these are full, and all there are.
+        let lap = self.cells.lap(begin).wrapping_shl(LAP_SHIFT);
+        let cells = self.cells.rest(begin)?;
+        let wanted = out.len();
+        let (mut taken, mut highest) = (0usize, 0u32);
+        for (cell, slot) in cells.iter().zip(out) {
+            let tag = cell.tag.load_acquire(); // B, matches A
+            let which = tag & (STATE_MASK | LAP_MASK.wrapping_shl(LAP_SHIFT));
+            if which != STATE_FULL | lap {
+                if which == STATE_PADDING | lap {
+                    return None;
+                }
+                break;
+            }
+            *slot = cell.entry(tag);
+            highest = highest.max(slot.index());
+            taken = taken.wrapping_add(1);
+        }
+        if taken == 0 || (taken == cells.len() && taken != wanted) {
+            return None;
+        }
+        // C, matches D. On failure another consumer took them: what was read is void.
+        let claimed = self
+            .position
+            .replace(begin, begin.wrapping_add(taken as u32));
+        claimed.then_some((taken, highest))
+    }
+
+    /// [`Consumer::claim`], unless others move the position meanwhile: then nothing is known, and it can be tried again.
+    /// For who must not be kept by them.
+    pub fn try_claim<E: Carried>(&self, out: &mut [E]) -> Option<usize> {
+        let begin = self.position.load();
         let (mut taken, ended) = self.read_lap(begin, out);
         let mut position = begin.wrapping_add(taken as u32);
         if taken == 0 || !ended {
@@ -341,7 +447,7 @@ impl<'a, W: Word> Consumer<'a, W> {
     /// Reads entries from `position` on as long as they are full and of its lap; how many, and whether behind them is
     /// what cannot be taken now.
     #[inline]
-    fn read_lap(&self, position: u32, out: &mut [Entry]) -> (usize, bool) {
+    fn read_lap<E: Carried>(&self, position: u32, out: &mut [E]) -> (usize, bool) {
         let (cells, lap) = self.cells.rest_of_lap(position, out.len());
         let mut read = 0usize;
         for (cell, slot) in cells.iter().zip(out) {
@@ -357,11 +463,11 @@ impl<'a, W: Word> Consumer<'a, W> {
     }
 
     /// Goes on reading from `position`, over padding and into the next lap, behind the first `taken` entries; how far.
-    fn read_on(&self, mut position: u32, taken: &mut usize, out: &mut [Entry]) -> u32 {
+    fn read_on<E: Carried>(&self, mut position: u32, taken: &mut usize, out: &mut [E]) -> u32 {
         while let Some(slot) = out.get_mut(*taken) {
             match self.cells.look(position) {
                 Look::Full(entry) => {
-                    *slot = entry;
+                    *slot = E::of_cell(entry.in_tag(), entry.index);
                     *taken = taken.wrapping_add(1);
                 }
                 Look::Padding => {}
@@ -436,7 +542,6 @@ impl<'a, W: Word> Producer<'a, W> {
     /// Books up to `wanted` cells, at least one; nothing when the ring is full.
     ///
     /// Safe to call from several threads at once.
-    #[inline]
     pub fn book(&self, wanted: u32) -> Option<Booking> {
         loop {
             let first = self.position.load();
@@ -465,8 +570,53 @@ impl<'a, W: Word> Producer<'a, W> {
     }
 
     /// Puts the entries into the ring in order; where those went that found room.
-    #[inline]
-    pub fn push(&self, entries: &[Entry]) -> Booking {
+    pub fn push<E: Carried>(&self, entries: &[E]) -> Booking {
+        self.push_bits(entries, IN_TAG)
+    }
+
+    /// The same, without their flags.
+    pub fn push_plain<E: Carried>(&self, entries: &[E]) -> Booking {
+        self.push_bits(entries, PLAIN_IN_TAG)
+    }
+
+    fn push_bits<E: Carried>(&self, entries: &[E], bits: u32) -> Booking {
+        let plainly = self.push_plainly(entries, bits);
+        plainly.unwrap_or_else(|| self.push_some(entries, bits))
+    }
+
+    /// [`Producer::push`] where it is simple, as nearly always: there are some, all find room in one lap, and nobody else is
+    /// booking. Nothing: it is not so.
+    #[inline(always)]
+    pub fn push_all<E: Carried>(&self, entries: &[E]) -> Option<Booking> {
+        self.push_plainly(entries, IN_TAG)
+    }
+
+    /// The same for [`Producer::push_plain`].
+    #[inline(always)]
+    pub fn push_all_plain<E: Carried>(&self, entries: &[E]) -> Option<Booking> {
+        self.push_plainly(entries, PLAIN_IN_TAG)
+    }
+
+    #[inline(always)]
+    fn push_plainly<E: Carried>(&self, entries: &[E], bits: u32) -> Option<Booking> {
+        let first = self.position.load();
+        let consumed = self.consumed.load_acquire(); // D, matches C
+        let cells = self.cells.rest(first)?.get(..entries.len())?;
+        let count = cells.len() as u32;
+        let used = u64::from(first.wrapping_sub(consumed));
+        let fits = used.wrapping_add(u64::from(count)) <= u64::from(self.cells.size());
+        if count == 0 || !fits || !self.position.replace(first, first.wrapping_add(count)) {
+            return None;
+        }
+        let lap = self.cells.lap(first).wrapping_shl(LAP_SHIFT);
+        for (cell, entry) in cells.iter().zip(entries) {
+            cell.write(STATE_FULL | lap, *entry, bits);
+        }
+        Some(Booking { first, count })
+    }
+
+    /// The same, as many as find room, over the end of a lap.
+    fn push_some<E: Carried>(&self, entries: &[E], bits: u32) -> Booking {
         const NONE: Booking = Booking { first: 0, count: 0 };
         let wanted = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         if wanted == 0 {
@@ -484,7 +634,7 @@ impl<'a, W: Word> Producer<'a, W> {
                 break;
             }
             for (cell, entry) in cells.iter().zip(left) {
-                cell.write(STATE_FULL | lap, *entry);
+                cell.write(STATE_FULL | lap, *entry, bits);
             }
             left = left.get(cells.len()..).unwrap_or_default();
             position = position.wrapping_add(cells.len() as u32);

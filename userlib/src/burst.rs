@@ -62,17 +62,17 @@ impl Burst {
     }
 
     /// Drops the packets.
+    #[inline]
     pub fn clear(&mut self) {
-        for held in self.bundle.held() {
-            *held.flags() = 0;
-        }
         self.shelf.dealloc_all(&mut self.bundle);
     }
 }
 
 impl Drop for Burst {
     fn drop(&mut self) {
-        self.clear();
+        if !self.is_empty() {
+            self.shelf.dealloc_rest(&mut self.bundle);
+        }
     }
 }
 
@@ -91,8 +91,9 @@ impl Packet<'_> {
     }
 
     /// The same, to be edited. The packet counts as changed from here on.
+    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        *self.held.flags() |= REVERT_CHANGED;
+        self.held.set_flags(REVERT_CHANGED);
         self.region.held_bytes_mut(self.held)
     }
 

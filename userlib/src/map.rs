@@ -15,7 +15,7 @@
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
-use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{fence, AtomicU32, AtomicU64, AtomicU8, Ordering};
 use std::sync::Arc;
 
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
@@ -24,7 +24,9 @@ use nettap_uapi::lock::{LockWords, LOCKS_MAX};
 use nettap_uapi::mbuf::{
     Header, Window, HEADER_SIZE, HEADER_WORDS, MBUFS_MAX, MBUF_SIZE_MAX, NO_MBUF,
 };
-use nettap_uapi::ring::{Booking, Cell, Cells, Consumer, Entry, Producer, Word, Words};
+use nettap_uapi::ring::{
+    Booking, Carried, Cell, Cells, Consumer, Entry, Packed, Producer, Word, Words,
+};
 use nettap_uapi::tap::{CHAIN_MAX, RING_MAX};
 use nix::errno::Errno;
 use nix::sys::mman::{madvise, MmapAdvise};
@@ -104,6 +106,33 @@ impl ForkGuard {
     pub(crate) fn is_owner(&self) -> bool {
         self.page.first().is_some_and(|byte| *byte != 0)
     }
+
+    /// The byte that says so, for who holds the guard.
+    fn byte(&self) -> There<AtomicU8> {
+        There(NonNull::from(&self.page[0]).cast())
+    }
+}
+
+/// Something in a mapping that the same value keeps: looked for once, and there as long as that value is.
+#[derive(Debug)]
+struct There<T>(NonNull<T>);
+
+// SAFETY: as a reference to what is there; who has the value has the mapping.
+unsafe impl<T: Sync> Send for There<T> {}
+// SAFETY: as before.
+unsafe impl<T: Sync> Sync for There<T> {}
+
+impl There<AtomicU8> {
+    /// Whether this process is the owner.
+    ///
+    /// # Safety
+    ///
+    /// The guard that it is of is held.
+    #[inline]
+    unsafe fn is_owner(&self) -> bool {
+        // SAFETY: the caller's promise; the page is never written but by the kernel, which wipes it for a child.
+        unsafe { self.0.as_ref() }.load(Ordering::Relaxed) != 0
+    }
 }
 
 /// Mapped pages of the session's file.
@@ -159,11 +188,16 @@ pub(crate) enum Filler {
 ///
 /// # Invariants
 ///
-/// Both mappings are at least [`RING_CELLS`] long, and the filler's is that and `count` cells long.
+/// Both mappings are at least [`RING_CELLS`] long, and the filler's is that and `count` cells long. `kernels` and `ours` are
+/// the words at their begin, `cells` the first of the cells, `owner` of their guard.
 #[derive(Debug)]
 pub(crate) struct Ring {
     ro: Pages,
     rw: Pages,
+    owner: There<AtomicU8>,
+    kernels: There<Words<Shared>>,
+    ours: There<Words<Shared>>,
+    cells: There<Cell<Shared>>,
     count: usize,
     /// `count` is two to the power of it.
     log2: u32,
@@ -195,57 +229,82 @@ impl Ring {
         {
             return Err(Error::Kernel("a ring that is shorter than its cells"));
         }
-        // INVARIANT: the lengths were compared just above, and `Pages::map` maps no less.
+        let ro = Pages::map(kernel, guard, told.ro_offset, ro_len, false)?;
+        let rw = Pages::map(kernel, guard, told.rw_offset, rw_len, true)?;
+        let pages = match filler {
+            Filler::Kernel => &ro,
+            Filler::Program => &rw,
+        };
+        // SAFETY: the filler's mapping is longer than `RING_CELLS`: compared just above, and `Pages::map` maps no
+        // less.
+        let first = unsafe { pages.base().add(words) };
+        let nowhere = || Error::Kernel("pages at address zero");
+        let there = |at: *mut u8| NonNull::new(at).ok_or_else(nowhere);
+        // INVARIANT: likewise, and these are the places.
         Ok(Self {
-            ro: Pages::map(kernel, guard, told.ro_offset, ro_len, false)?,
-            rw: Pages::map(kernel, guard, told.rw_offset, rw_len, true)?,
+            owner: guard.byte(),
+            kernels: There(there(ro.base())?.cast()),
+            ours: There(there(rw.base())?.cast()),
+            cells: There(there(first)?.cast()),
+            ro,
+            rw,
             count,
             log2: told.cells.trailing_zeros(),
             filler,
         })
     }
 
+    /// Whether the pages are there: not in a child after `fork`.
     #[inline]
-    fn words(pages: &Pages) -> &Words<Shared> {
+    fn is_here(&self) -> bool {
+        // SAFETY: the pages hold the guard.
+        unsafe { self.owner.is_owner() }
+    }
+
+    /// The words that the kernel writes.
+    #[inline]
+    fn kernels(&self) -> &Words<Shared> {
         // SAFETY: by the type's invariant the mapping is as long as `Words`; mappings begin on a
         // page, so it is aligned. It consists of atomics, which the other side may change at will.
-        unsafe { &*pages.base().cast::<Words<Shared>>() }
+        unsafe { self.kernels.0.as_ref() }
+    }
+
+    /// The words that programs write.
+    #[inline]
+    fn ours(&self) -> &Words<Shared> {
+        // SAFETY: as for `kernels`.
+        unsafe { self.ours.0.as_ref() }
     }
 
     #[inline]
     fn cells(&self) -> Cells<'_, Shared> {
-        let pages = match self.filler {
-            Filler::Kernel => &self.ro,
-            Filler::Program => &self.rw,
-        };
-        // SAFETY: by the type's invariant the filler's mapping is longer than `RING_CELLS`.
-        let first = unsafe { pages.base().add(RING_CELLS as usize) };
-        // SAFETY: by the type's invariant `count` cells follow; they consist of atomics, any bits of
+        // SAFETY: by the type's invariant there are `count` cells; they consist of atomics, any bits of
         // which are valid, and live as long as the mapping that `self` owns.
-        let cells = unsafe { std::slice::from_raw_parts(first.cast::<Cell<Shared>>(), self.count) };
+        let cells = unsafe { std::slice::from_raw_parts(self.cells.0.as_ptr(), self.count) };
         Cells::of(cells, self.log2)
     }
 
     /// The end of a ring that the kernel fills. `None` after `fork`.
-    #[inline]
+    #[inline(always)]
     fn consumer(&self) -> Option<Consumer<'_, Shared>> {
-        if self.filler != Filler::Kernel || !self.rw.guard.is_owner() {
+        debug_assert_eq!(self.filler, Filler::Kernel);
+        if !self.is_here() {
             return None;
         }
-        let position = &Self::words(&self.rw).position;
-        Some(Consumer::new(self.cells(), position))
+        Some(Consumer::new(self.cells(), &self.ours().position))
     }
 
     /// The end of a ring that the program fills. `None` after `fork`.
-    #[inline]
+    #[inline(always)]
     fn producer(&self) -> Option<Producer<'_, Shared>> {
-        if self.filler != Filler::Program || !self.rw.guard.is_owner() {
+        debug_assert_eq!(self.filler, Filler::Program);
+        if !self.is_here() {
             return None;
         }
         Some(Producer::new(
             self.cells(),
-            &Self::words(&self.rw).position,
-            &Self::words(&self.ro).position,
+            &self.ours().position,
+            &self.kernels().position,
         ))
     }
 
@@ -283,8 +342,27 @@ impl Ring {
     /// Gives mbufs to the kernel, in order; where those went that found room. The caller forgets them, unless
     /// [`Ring::left_of`] says that it still has them.
     #[inline]
-    pub(crate) fn give(&self, entries: &[Entry]) -> Option<Booking> {
+    pub(crate) fn give<E: Carried>(&self, entries: &[E]) -> Option<Booking> {
+        let all = self.producer()?.push_all(entries);
+        all.or_else(|| self.give_some(entries))
+    }
+
+    #[cold]
+    fn give_some<E: Carried>(&self, entries: &[E]) -> Option<Booking> {
         let given = self.producer()?.push(entries);
+        (given.count() > 0).then_some(given)
+    }
+
+    /// The same for a ring whose entries have no flags.
+    #[inline]
+    pub(crate) fn give_plain<E: Carried>(&self, entries: &[E]) -> Option<Booking> {
+        let all = self.producer()?.push_all_plain(entries);
+        all.or_else(|| self.give_some_plain(entries))
+    }
+
+    #[cold]
+    fn give_some_plain<E: Carried>(&self, entries: &[E]) -> Option<Booking> {
+        let given = self.producer()?.push_plain(entries);
         (given.count() > 0).then_some(given)
     }
 
@@ -307,8 +385,13 @@ impl Ring {
     /// Whether the kernel sleeps and asks for the doorbell; to be asked after publishing.
     #[inline]
     pub(crate) fn wants_doorbell(&self) -> bool {
-        self.rw.guard.is_owner()
-            && nettap_uapi::ring::wants_doorbell(&Self::words(&self.ro).need_wakeup)
+        self.is_here() && self.asks()
+    }
+
+    /// The same, for who has just published something: the pages are there.
+    #[inline]
+    pub(crate) fn asks(&self) -> bool {
+        nettap_uapi::ring::wants_doorbell(&self.kernels().need_wakeup)
     }
 
     /// Where the parts lie, for the C API.
@@ -410,6 +493,8 @@ unsafe fn put_header(at: *mut u8, header: &Header) {
 #[derive(Debug)]
 pub(crate) struct Region {
     pages: Pages,
+    /// Of the pages' guard.
+    owner: There<AtomicU8>,
     mbufs: u32,
     mbuf_size: u32,
 }
@@ -434,6 +519,7 @@ impl Region {
         // INVARIANT: checked just above, and `Pages::map` maps no less than `len`.
         Ok(Self {
             pages: Pages::map(kernel, guard, told.region_offset, len, true)?,
+            owner: guard.byte(),
             mbufs,
             mbuf_size,
         })
@@ -450,7 +536,8 @@ impl Region {
     /// Whether the pages are there: not in a child after `fork`.
     #[inline]
     pub(crate) fn is_here(&self) -> bool {
-        self.pages.guard.is_owner()
+        // SAFETY: the pages hold the guard.
+        unsafe { self.owner.is_owner() }
     }
 
     pub(crate) fn base(&self) -> *mut u8 {
@@ -598,12 +685,13 @@ impl Buffer {
 /// As [`Buffer`]'s.
 #[repr(transparent)]
 #[derive(Debug)]
-pub(crate) struct Held(Entry);
+pub(crate) struct Held(Packed);
 
 impl Held {
-    /// What a ring carries for it.
-    pub(crate) fn flags(&mut self) -> &mut u8 {
-        &mut self.0.flags
+    /// It goes back with these flags.
+    #[inline]
+    pub(crate) fn set_flags(&mut self, flags: u8) {
+        self.0.set_flags(flags);
     }
 }
 
@@ -616,7 +704,7 @@ impl Held {
 /// region that it was filled from.
 #[derive(Debug)]
 pub(crate) struct Bundle {
-    entries: Box<[Entry]>,
+    entries: Box<[Packed]>,
     begin: usize,
     end: usize,
 }
@@ -624,7 +712,7 @@ pub(crate) struct Bundle {
 impl Bundle {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
-            entries: vec![Entry::default(); capacity].into_boxed_slice(),
+            entries: vec![Packed::default(); capacity].into_boxed_slice(),
             begin: 0,
             end: 0,
         }
@@ -636,7 +724,25 @@ impl Bundle {
     }
 
     /// Takes mbufs, as many as there are and as it has room for; how many.
+    #[inline(always)]
     pub(crate) fn fill(&mut self, ring: &Ring, region: &Region) -> usize {
+        if let (0, Some(ring)) = (self.begin, ring.consumer()) {
+            // SAFETY: by the type's invariant.
+            let room = unsafe { self.entries.get_unchecked_mut(self.end..) };
+            if let Some((found, highest)) = ring.claim_plainly(room) {
+                if highest < region.mbufs {
+                    self.end += found;
+                    return found;
+                }
+                return self.keep_good(found, region);
+            }
+        }
+        self.fill_slowly(ring, region)
+    }
+
+    /// The same, when there is nothing, or not in one piece, or there is no room behind what it has.
+    #[inline(never)]
+    fn fill_slowly(&mut self, ring: &Ring, region: &Region) -> usize {
         if self.begin > 0 {
             self.entries.copy_within(self.begin..self.end, 0);
             (self.begin, self.end) = (0, self.end - self.begin);
@@ -646,20 +752,22 @@ impl Bundle {
             return 0;
         };
         let found = consumer.claim(room);
-        let mut good = found;
-        // An index outside the region is nobody's mbuf; there is nothing to own or return.
-        let is_good = |entry: &Entry| entry.index < region.mbufs;
-        if !room[..found].iter().all(is_good) {
-            good = 0;
-            for nth in 0..found {
-                if is_good(&room[nth]) {
-                    room[good] = room[nth];
-                    good += 1;
-                }
+        self.keep_good(found, region)
+    }
+
+    /// Of `found` entries behind those that it has keeps those that name mbufs of the region; how many. An index outside of
+    /// it is nobody's mbuf: there is nothing to own or return.
+    #[inline(never)]
+    fn keep_good(&mut self, found: usize, region: &Region) -> usize {
+        let before = self.end;
+        for nth in before..before + found {
+            let entry = self.entries[nth];
+            if entry.index() < region.mbufs {
+                self.entries[self.end] = entry;
+                self.end += 1;
             }
         }
-        self.end += good;
-        good
+        self.end - before
     }
 
     /// Gives mbufs to the kernel from the front, as many as find room; how many went. `left` says how many of those
@@ -679,7 +787,52 @@ impl Bundle {
         gone
     }
 
+    /// The same into a ring whose entries have no flags, and which does not end.
+    #[inline]
+    pub(crate) fn give_plain(&mut self, ring: &Ring) -> usize {
+        let held = self.entries.get(self.begin..self.end);
+        let given = held.and_then(|held| ring.give_plain(held));
+        let gone = given.map_or(0, |given| given.count() as usize);
+        self.begin += gone;
+        self.rewind();
+        gone
+    }
+
+    /// Gives all of them, there are some, into such a ring, where that is simple; whether it did.
+    #[inline(always)]
+    pub(crate) fn give_all_plain(&mut self, ring: &Ring) -> bool {
+        // SAFETY: by the type's invariant.
+        let held = unsafe { self.entries.get_unchecked(self.begin..self.end) };
+        let Some(ring) = ring.producer() else {
+            return false;
+        };
+        let all = ring.push_all_plain(held).is_some();
+        if all {
+            (self.begin, self.end) = (0, 0);
+        }
+        all
+    }
+
+    /// The same into any ring. Whether the kernel asks for the doorbell is for the caller: then `left` says how many of
+    /// those that were given, where, have not gone; nothing: it did not, and none did.
+    #[inline(always)]
+    pub(crate) fn give_all(&mut self, ring: &Ring, left: impl FnOnce(&Booking) -> usize) -> bool {
+        // SAFETY: by the type's invariant.
+        let held = unsafe { self.entries.get_unchecked(self.begin..self.end) };
+        let Some(given) = ring.producer().and_then(|ring| ring.push_all(held)) else {
+            return false;
+        };
+        if ring.asks() {
+            self.begin = self.end - left(&given).min(held.len());
+            self.rewind();
+        } else {
+            (self.begin, self.end) = (0, 0);
+        }
+        true
+    }
+
     /// One that is empty has all its room at its end.
+    #[inline]
     fn rewind(&mut self) {
         if self.begin == self.end {
             (self.begin, self.end) = (0, 0);
@@ -689,16 +842,16 @@ impl Bundle {
     /// All of them.
     #[inline]
     pub(crate) fn held(&mut self) -> &mut [Held] {
-        let held = self.entries.get_mut(self.begin..self.end);
-        let held = held.unwrap_or_default();
-        // SAFETY: `Held` is an `Entry` in all but name (`repr(transparent)`), and by the invariant of this
+        // SAFETY: by the type's invariant.
+        let held = unsafe { self.entries.get_unchecked_mut(self.begin..self.end) };
+        // SAFETY: `Held` is a `Packed` in all but name (`repr(transparent)`), and by the invariant of this
         // type these have what it promises.
         unsafe { std::slice::from_raw_parts_mut(held.as_mut_ptr().cast(), held.len()) }
     }
 
     /// Takes the first out; its flags beside it.
     pub(crate) fn pop(&mut self) -> Option<(Buffer, u8)> {
-        let entry = *self.entries.get(self.begin..self.end)?.first()?;
+        let entry = self.entries.get(self.begin..self.end)?.first()?.entry();
         self.begin += 1;
         self.rewind();
         let buffer = Buffer {
@@ -713,7 +866,7 @@ impl Region {
     /// Where the header of an mbuf that is held lies.
     #[inline]
     fn header_of(&self, held: &Held) -> *mut Header {
-        let start = held.0.index as usize * self.mbuf_size as usize;
+        let start = held.0.index() as usize * self.mbuf_size as usize;
         // SAFETY: as for `at`.
         unsafe { self.pages.base().add(start).cast() }
     }

@@ -142,17 +142,28 @@ impl Shelf {
     }
 
     /// Returns all of a bundle.
+    #[inline(always)]
     pub(crate) fn dealloc_all(&self, bundle: &mut Bundle) {
+        // Nearly always all find room, and nobody asks to be woken.
+        if bundle.len() > 0 && (!bundle.give_all_plain(&self.dealloc) || self.dealloc.asks()) {
+            self.dealloc_rest(bundle);
+        }
+    }
+
+    /// The same, when some or all are there still, or somebody asks to be woken.
+    #[cold]
+    pub(crate) fn dealloc_rest(&self, bundle: &mut Bundle) {
+        // As in `dealloc`.
         while self.guard.is_owner() && bundle.len() > 0 {
-            // As in `dealloc`.
-            if bundle.give(&self.dealloc, |_| 0) == 0 {
+            if bundle.give_plain(&self.dealloc) == 0 {
                 match self.push(-1, 0, None) {
                     Ok(()) | Err(Error::Interrupted) => std::thread::yield_now(),
                     Err(_) => return,
                 }
-            } else if self.dealloc.wants_doorbell() {
-                let _ = self.push(-1, 0, None);
             }
+        }
+        if self.dealloc.wants_doorbell() {
+            let _ = self.push(-1, 0, None);
         }
     }
 

@@ -278,7 +278,6 @@ impl Tap {
     /// # Errors
     ///
     /// [`Error::OtherSession`], [`Error::Forked`], [`Error::Ended`]: then none went.
-    #[inline]
     pub fn revert_burst(&self, burst: &mut Burst) -> Result<usize> {
         if !self.shelf.guard.is_owner() {
             return Err(Error::Forked);
@@ -308,6 +307,21 @@ impl Tap {
     /// As [`Tap::revert_burst`] and [`Tap::flush`]; all that did not go is still in the burst.
     #[inline]
     pub fn revert_burst_all(&self, burst: &mut Burst) -> Result<()> {
+        let is_ours = Arc::ptr_eq(&self.shelf, &burst.shelf);
+        // Nearly always all find room.
+        if is_ours && !burst.is_empty() {
+            let left = |given: &Booking| self.ring(Some(given)).unwrap_or(0);
+            burst.bundle.give_all(&self.revert, left);
+            if burst.is_empty() {
+                return Ok(());
+            }
+        }
+        self.revert_burst_rest(burst)
+    }
+
+    /// The same, when some or all are there still.
+    #[inline(never)]
+    fn revert_burst_rest(&self, burst: &mut Burst) -> Result<()> {
         loop {
             self.revert_burst(burst)?;
             if burst.is_empty() {
@@ -469,7 +483,15 @@ impl Tap {
     /// were given are still the program's. A ring that has no room and wants the doorbell is the ring of such a tap.
     #[inline]
     fn after_push(&self, given: Option<&Booking>) -> Option<usize> {
-        if !self.revert.wants_doorbell() || self.doorbell() != Err(Error::Ended) {
+        if !self.revert.wants_doorbell() {
+            return None;
+        }
+        self.ring(given)
+    }
+
+    #[cold]
+    fn ring(&self, given: Option<&Booking>) -> Option<usize> {
+        if self.doorbell() != Err(Error::Ended) {
             return None;
         }
         Some(given.map_or(0, |given| self.revert.left_of(given)))
