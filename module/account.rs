@@ -51,6 +51,12 @@ impl Word {
         Self(state | u64::from(generation).wrapping_shl(16) | u64::from(owner).wrapping_shl(32))
     }
 
+    /// The word of the same holder in another use; this one is of use 0.
+    #[inline(always)]
+    pub(crate) fn in_use(self, generation: u16) -> Self {
+        Self(self.0 | u64::from(generation).wrapping_shl(16))
+    }
+
     /// Who holds it.
     pub(crate) fn holder(self) -> Holder {
         let owner = self.0.wrapping_shr(32) as u32;

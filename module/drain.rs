@@ -21,6 +21,7 @@ use crate::region::Freed;
 use crate::region::Packet;
 use crate::region::Refusal;
 use crate::region::Single;
+use crate::region::Theirs;
 use crate::region::Unchanged;
 use crate::revert;
 use crate::revert::Outlet;
@@ -42,6 +43,7 @@ use crate::uapi::stats::Refused;
 /// Packets of one tap that come back one after the other and end alike.
 struct Run {
     tap: Arc<Tap>,
+    theirs: Theirs,
     place: usize,
     end: End,
     packets: u64,
@@ -52,6 +54,7 @@ impl Run {
     /// None yet, of the tap at this place.
     fn of(tap: Arc<Tap>, place: usize, end: End) -> Self {
         Self {
+            theirs: Theirs::of(tap.label.id),
             tap,
             place,
             end,
@@ -69,7 +72,7 @@ impl Run {
         freed: &mut Freed<'_>,
         outbox: &mut Outbox,
     ) -> Option<Unchanged> {
-        let back = freed.take_back(entry, self.tap.label.id, taker)?;
+        let back = freed.take_back(entry, self.theirs, taker)?;
         if back.flow != NO_FLOW {
             self.remember(back.flow, outbox);
         }

@@ -737,6 +737,17 @@ pub(crate) struct Packet<'a> {
     pub(crate) chain: Chain<'a>,
 }
 
+/// What the account says of packets of a tap's.
+#[derive(Clone, Copy)]
+pub(crate) struct Theirs(Word);
+
+impl Theirs {
+    /// Of this tap.
+    pub(crate) fn of(tap: u32) -> Self {
+        Self(Word::new(Holder::Detoured(tap), 0))
+    }
+}
+
 /// A detoured packet that goes on as it was.
 pub(crate) struct Unchanged {
     /// The packet.
@@ -972,11 +983,11 @@ impl<'a> Freed<'a> {
     pub(crate) fn take_back(
         &mut self,
         entry: Entry,
-        tap: u32,
+        theirs: Theirs,
         taker: &mut Taker,
     ) -> Option<Unchanged> {
         let slot = self.region.slots.get(entry.index as usize)?;
-        if slot.word() != Word::new(Holder::Detoured(tap), entry.generation) {
+        if slot.word() != theirs.0.in_use(entry.generation) {
             return None;
         }
         // Who gets the packet has the mbuf.
