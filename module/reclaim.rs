@@ -84,9 +84,13 @@ pub(crate) fn untap(
     cause: Cause,
     rtnl: &Rtnl,
 ) -> Option<(TapStats, TakenBack)> {
-    // A program that has ended puts nothing any more, and what is for an interface that has gone goes nowhere.
-    let patient = !matches!(cause, Cause::Exit | Cause::DeviceGone);
-    let mut end = serving.retire(place, patient)?;
+    // A program that has ended puts nothing any more; and other interfaces wait for the end of this one.
+    let patience = match cause {
+        Cause::Exit => 0,
+        Cause::DeviceGone => 3,
+        Cause::Closed | Cause::Untap | Cause::Unmap => 20,
+    };
+    let mut end = serving.retire(place, patience)?;
     let mut back = TakenBack::default();
     let has_heirs = {
         let _bh = BottomHalvesOff::new();
@@ -175,7 +179,7 @@ fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
     for _ in 0..SWEEPS {
         let haul = Haul::of(&from.tap, &*from.serving, Unread::Goes);
         let (mut handed, mut passed, mut dropped) = (0u64, 0u64, 0u64);
-        let truesize = haul.truesize;
+        let (truesize, recalled) = (haul.truesize, haul.recalled);
         haul.hand(|skb| {
             bump(
                 match intake.hand_over(skb, to) {
@@ -190,6 +194,7 @@ fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
             let Some(end) = state.end_of(id) else {
                 return true;
             };
+            end.tap.recall(recalled);
             end.ended_all(handed, truesize, End::HandedOver);
             end.ended_all(passed, 0, End::Reinjected);
             end.ended_all(dropped, 0, End::DroppedByPolicy);

@@ -73,7 +73,7 @@ struct FreeList {
 
 /// Mbufs that a stash takes at a time, in a region of so many for each of them at least.
 const STASH: u32 = 16;
-const STASHED_PER: u32 = 256;
+const STASHED_PER: u32 = 512;
 
 /// Free mbufs that somebody keeps at hand, so that the free list is asked once for many. Whoever has it
 /// gives them back when they are not wanted soon.

@@ -38,7 +38,7 @@ use crate::watch::Pulse;
 const PATIENCE: u32 = 16;
 /// So many new packets since the last round are a flow; fewer may be all that somebody waits for.
 const FLOW: u64 = 4;
-/// So many entries in one round are a flow, too: of a program's own packets, or what it had let gather.
+/// So many entries in one round are a flow, too, if the program has called for it.
 const BATCH: usize = 16;
 /// While packets flow the timer waits up to so many times the shortest α.
 const FLOWING: u32 = 8;
@@ -74,8 +74,9 @@ pub(crate) struct State {
     /// not take it.
     tended: u32,
     tend_at: u64,
-    /// Packets that the session's taps had detoured at the last round.
+    /// Packets that the session's taps had detoured at the last round, and calls that the program had made.
     detoured: u64,
+    calls: u64,
     asleep: bool,
     fruitless: u32,
     alpha: Duration,
@@ -151,6 +152,7 @@ impl State {
             tended: 0,
             tend_at: 0,
             detoured: 0,
+            calls: 0,
             asleep: true,
             fruitless: PATIENCE,
             alpha,
@@ -333,7 +335,8 @@ impl State {
             })
     }
 
-    /// After a round: when to look again, or nothing, sleeping, the rings say so; and whether packets are new.
+    /// After a round that did so much work, when the program has made so many calls: when to look again, or nothing,
+    /// sleeping, the rings say so; and whether packets are new.
     ///
     /// Packets that flow ask for rounds themselves, as long as they find something given back; the timer is
     /// for the last of them, so it may be slow while they flow.
@@ -344,12 +347,16 @@ impl State {
     pub(crate) fn rest(
         &mut self,
         work: usize,
+        calls: u64,
         (min, max): (Duration, Duration),
         attention: &Attention,
     ) -> (Option<Duration>, bool) {
         let (detoured, outstanding) = self.out();
         let new = detoured.wrapping_sub(self.detoured);
         let (fresh, worked) = (new != 0, work > 0);
+        // Batches of its own for which the program calls: it does not wait for the timer.
+        let called = core::mem::replace(&mut self.calls, calls) != calls;
+        let rings = called && !fresh && work >= BATCH;
         self.detoured = detoured;
         if fresh || worked {
             attention.turn(true);
@@ -358,7 +365,7 @@ impl State {
         } else {
             attention.turn(false);
         }
-        if new >= FLOW || work >= BATCH {
+        if new >= FLOW || rings {
             let slow = min.saturating_mul(FLOWING).min(max);
             self.alpha = self.alpha.saturating_mul(2).min(slow);
         } else if fresh {

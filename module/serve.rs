@@ -92,8 +92,6 @@ pub(crate) const SWEEPS: u32 = 64;
 const OTHERS_EVERY: u64 = 64;
 /// How often a revert ring is looked at for the last time, while a program still fills it.
 const LAST_LOOKS: u32 = 2048;
-/// How often one waits a moment for threads that have booked a cell of it and not filled it.
-const NAPS: u32 = 20;
 /// How often a wait for free mbufs looks again, in microseconds: any session may give some back.
 const LOOK_AGAIN_US: u64 = 1000;
 
@@ -153,7 +151,12 @@ impl OnPoll for Serving {
         let (rest, fresh) = if state.is_busy() {
             (None, state.go_on())
         } else {
-            state.rest(work, (self.alpha_min, self.alpha_max), &self.attentive)
+            state.rest(
+                work,
+                self.calls.get(),
+                (self.alpha_min, self.alpha_max),
+                &self.attentive,
+            )
         };
         let overdue = state.watch(self.calls.get());
         drop(state);
@@ -312,18 +315,19 @@ impl Serving {
     }
 
     /// Takes the tap at `place` out of the session. Its revert ring asks for the doorbell from here on, for good:
-    /// what is put into it is taken, or who puts it is told that the tap has ended. Who is `patient` waits a moment for
-    /// threads of the program that are putting something. Sleeps.
-    pub(crate) fn retire(&self, place: usize, patient: bool) -> Option<TapEnd> {
+    /// what is put into it is taken, or who puts it is told that the tap has ended. Waits as many
+    /// milliseconds as there is `patience` for threads of the program that are putting something. Sleeps.
+    pub(crate) fn retire(&self, place: usize, patience: u32) -> Option<TapEnd> {
         self.pause(|| {
             self.with(|state| {
-                let end = state.taps.get(place)?.as_ref()?;
+                let end = state.taps.get_mut(place)?.as_mut()?;
+                end.retires = true;
                 end.tap.revert.kernel_words().need_wakeup.store(1);
                 SharedWord::full_barrier(); // E, matches F: whoever does not ring is seen below
                 Some(())
             })?;
             let mut outbox = Outbox::new();
-            let (mut looks, mut naps) = (LAST_LOOKS, if patient { NAPS } else { 0 });
+            let (mut looks, mut naps) = (LAST_LOOKS, patience);
             loop {
                 let ring = Ring::Revert(place);
                 let (done, end) = self.with(|state| {
@@ -501,6 +505,10 @@ impl Serving {
 
     /// `mbuf_push(tap, n)`: waits until `n` entries more, or all there are, have been taken.
     pub(crate) fn push(&self, place: usize, id: u32, n: u32, timeout: Option<Duration>) -> Result {
+        if self.with(|state| state.tap_at(place, id).is_some_and(|end| end.retires)) {
+            // What was put there may be taken still, or not: when that is over, the ring says so.
+            drop(self.pausing.lock());
+        }
         let goal = self.with(|state| -> Result<u32> {
             let end = state.tap_at(place, id).ok_or(ENODEV)?;
             let position = end.consumer.position();

@@ -477,7 +477,7 @@ impl Tap {
     /// The program has given the mbufs of one of them back. Under the session's lock.
     pub(crate) fn let_go(&self) {
         let recalled = self.recalled.load(Relaxed);
-        self.recalled.store(recalled.wrapping_sub(1), Relaxed);
+        self.recalled.store(recalled.saturating_sub(1), Relaxed);
     }
 
     /// The program has given something back.

@@ -22,6 +22,8 @@ pub(crate) struct TapEnd {
     pub(crate) counts: RevertCounts,
     pub(crate) consumer: PrivateConsumer<SharedWord>,
     pub(crate) watch: Watch,
+    /// It is about to leave its session.
+    pub(crate) retires: bool,
 }
 
 impl TapEnd {
@@ -33,6 +35,7 @@ impl TapEnd {
             counts: RevertCounts::default(),
             consumer: PrivateConsumer::new(),
             watch: Watch::new(),
+            retires: false,
         }
     }
 

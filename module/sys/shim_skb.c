@@ -697,13 +697,15 @@ struct sk_buff *nettap_skb_make(struct net_device *dev, const struct nettap_head
 		err = skb_store_bits(skb, 0, from, len);
 		if (err)
 			return refuse_new(skb, -ENOMEM);
+		/* An interface may want so much room that not even the header lies in one piece. */
+		err = nettap_skb_offload(skb, offload);
 	} else {
 		skb = new_linear(dev, len);
 		if (unlikely(!skb))
 			return ERR_PTR(-ENOMEM);
 		copy_bytes(skb->data, from, len);
+		err = apply_offload(skb, offload);
 	}
-	err = apply_offload(skb, offload);
 	if (unlikely(err))
 		return refuse_new(skb, -EINVAL);
 	if (leaves && unlikely(!dev_fits(dev, skb)))

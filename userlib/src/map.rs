@@ -109,7 +109,9 @@ impl ForkGuard {
 
     /// The byte that says so, for who holds the guard.
     fn byte(&self) -> There<AtomicU8> {
-        There(NonNull::from(&self.page[0]).cast())
+        let first = self.page.as_ptr().cast_mut();
+        // SAFETY: nothing is mapped at address zero.
+        There(unsafe { NonNull::new_unchecked(first) }.cast())
     }
 }
 
