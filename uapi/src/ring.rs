@@ -384,9 +384,6 @@ impl<'a, W: Word> Consumer<'a, W> {
     /// Safe to call from several threads and processes at once.
     #[inline]
     pub fn claim<E: Carried>(&self, out: &mut [E]) -> usize {
-        if let Some((taken, _)) = self.claim_plainly(out) {
-            return taken;
-        }
         loop {
             if let Some(taken) = self.try_claim(out) {
                 return taken;
@@ -394,29 +391,26 @@ impl<'a, W: Word> Consumer<'a, W> {
         }
     }
 
-    /// The same where it is simple, as nearly always: all that is there, or as many as are wanted, lie in one lap, and
-    /// nobody else takes them. How many, and the largest index among them. Nothing: it is not so, or nothing is there.
+    /// The same where it is simple, as nearly always: the first that is there is an entry, and nobody else takes it. Those
+    /// up to the end of the lap, or to padding, are taken with it, and those behind are for the next time. How many, and
+    /// the largest index among them. Nothing: it is not so, or nothing is there.
     #[inline(always)]
     pub fn claim_plainly<E: Carried>(&self, out: &mut [E]) -> Option<(usize, u32)> {
         let begin = self.position.load();
         let lap = self.cells.lap(begin).wrapping_shl(LAP_SHIFT);
         let cells = self.cells.rest(begin)?;
-        let wanted = out.len();
         let (mut taken, mut highest) = (0usize, 0u32);
         for (cell, slot) in cells.iter().zip(out) {
             let tag = cell.tag.load_acquire(); // B, matches A
             let which = tag & (STATE_MASK | LAP_MASK.wrapping_shl(LAP_SHIFT));
             if which != STATE_FULL | lap {
-                if which == STATE_PADDING | lap {
-                    return None;
-                }
                 break;
             }
             *slot = cell.entry(tag);
             highest = highest.max(slot.index());
             taken = taken.wrapping_add(1);
         }
-        if taken == 0 || (taken == cells.len() && taken != wanted) {
+        if taken == 0 {
             return None;
         }
         // C, matches D. On failure another consumer took them: what was read is void.
@@ -603,8 +597,9 @@ impl<'a, W: Word> Producer<'a, W> {
         let consumed = self.consumed.load_acquire(); // D, matches C
         let cells = self.cells.rest(first)?.get(..entries.len())?;
         let count = cells.len() as u32;
-        let used = u64::from(first.wrapping_sub(consumed));
-        let fits = used.wrapping_add(u64::from(count)) <= u64::from(self.cells.size());
+        // With a `first` that is older than `consumed` the sum may be any number; then the exchange fails.
+        let used = first.wrapping_sub(consumed);
+        let fits = used.wrapping_add(count) <= self.cells.size();
         if count == 0 || !fits || !self.position.replace(first, first.wrapping_add(count)) {
             return None;
         }

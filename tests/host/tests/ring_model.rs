@@ -112,7 +112,13 @@ proptest! {
                 Step::Take(n) => {
                     prop_assert_eq!(program.is_ready(), !queue.entries.is_empty());
                     let mut out = vec![Entry::default(); share(n, size) as usize];
-                    let taken = program.claim(&mut out);
+                    // What is simple first: as many as that gives, and the largest of their indices.
+                    let plain = program.claim_plainly(&mut out);
+                    let (some, highest) = plain.unwrap_or((0, 0));
+                    let largest = out[..some].iter().map(|entry| entry.index).max();
+                    prop_assert_eq!(largest.unwrap_or(0), highest);
+                    prop_assert_eq!(plain.is_some(), some > 0);
+                    let taken = some + program.claim(&mut out[some..]);
                     for entry in &out[..taken] {
                         prop_assert_eq!(Some(*entry), queue.take());
                     }

@@ -6,13 +6,14 @@ use super::{Look, Peer, Plain};
 use crate::generate::BATCH;
 use crate::lines::{self, Crowd, Spec};
 use crate::world::{self, ip, A, B};
-use anyhow::{bail, Result};
+use anyhow::{bail, Context, Result};
 use nettap::{Burst, Error, Fanout, Mode, OnFull, Session, Tap, Wait, Waiter};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::time::Duration;
 
 /// What the program does with what it takes from the first tap.
+#[derive(Clone, Copy, PartialEq)]
 enum Deed {
     /// Revert it through the tap that it came by.
     Return,
@@ -21,12 +22,14 @@ enum Deed {
     /// Keep it, and have it dropped.
     Consume,
     /// Send packets of one's own through the first tap.
-    Send(Vec<u8>),
+    Send,
 }
 
 struct Program<L> {
     look: PhantomData<L>,
     deed: Deed,
+    /// What it sends.
+    frame: Vec<u8>,
     modify: bool,
     burst: Burst,
     taps: Vec<Tap>,
@@ -60,7 +63,7 @@ fn crowded<L: Look>(spec: &Spec, crowd: Crowd) -> Result<Box<dyn Peer>> {
 
 /// One session has a tap on each wire.
 fn wired<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
-    let session = session(&Deed::Return)?;
+    let session = session(Deed::Return)?;
     let one = |name: String| {
         let taps = [(name.as_str(), Mode::Input)];
         with_session::<L>(session.clone(), spec, &taps, Deed::Return)
@@ -85,19 +88,21 @@ pub(crate) fn consume<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
 }
 
 pub(crate) fn own(spec: &Spec) -> Result<Box<dyn Peer>> {
-    let deed = Deed::Send(world::own_frame(spec.size));
     let taps = [(B, Mode::Output)];
-    Ok(Box::new(program::<Plain>(spec, &taps, deed)?))
+    Ok(Box::new(program::<Plain>(spec, &taps, Deed::Send)?))
 }
 
-fn session(deed: &Deed) -> Result<Session> {
-    let own = matches!(deed, Deed::Send(_));
-    let prealloc = if own { 2 * BATCH as u32 } else { 0 };
+fn session(deed: Deed) -> Result<Session> {
+    let prealloc = if deed == Deed::Send {
+        2 * BATCH as u32
+    } else {
+        0
+    };
     Ok(Session::builder().prealloc(prealloc).open()?)
 }
 
 fn program<L: Look>(spec: &Spec, places: &[(&str, Mode)], deed: Deed) -> Result<Program<L>> {
-    with_session(session(&deed)?, spec, places, deed)
+    with_session(session(deed)?, spec, places, deed)
 }
 
 fn with_session<L: Look>(
@@ -122,6 +127,7 @@ fn with_session<L: Look>(
     Ok(Program {
         look: PhantomData,
         deed,
+        frame: world::own_frame(spec.size),
         modify: spec.modify,
         burst: session.burst(BATCH),
         taps,
@@ -162,6 +168,16 @@ impl<L> Drop for Program<L> {
 }
 
 impl<L: Look> Program<L> {
+    #[inline(never)]
+    fn send(&mut self) -> Result<usize> {
+        let tap = self.taps.first().context("no tap")?;
+        // What does not fit is for the next turn.
+        let sent = tap.send_burst(&[self.frame.as_slice(); BATCH])?;
+        // One call a batch: else nothing but the timer would look at the ring.
+        tap.doorbell()?;
+        Ok(sent)
+    }
+
     fn take(&mut self) -> Result<usize> {
         let [first, ..] = self.taps.as_slice() else {
             bail!("no tap");
@@ -181,22 +197,17 @@ impl<L: Look> Program<L> {
 
 impl<L: Look> Peer for Program<L> {
     fn turn(&mut self, _: usize) -> Result<usize> {
-        let mut n = match self.deed {
-            Deed::Send(_) => 0,
-            _ => self.take()?,
-        };
-        match (&self.deed, self.taps.as_slice()) {
-            (Deed::Return, [tap, ..]) | (Deed::Cross, [_, tap]) => {
-                tap.revert_burst_all(&mut self.burst)?;
-            }
-            (Deed::Send(frame), [tap, ..]) => {
-                // What does not fit is for the next turn.
-                n = tap.send_burst(&[frame.as_slice(); BATCH])?;
-                // One call a batch: else nothing but the timer would look at the ring.
-                tap.doorbell()?;
-            }
-            _ => self.burst.clear(),
+        if self.deed == Deed::Send {
+            return self.send();
         }
+        let n = self.take()?;
+        if self.deed == Deed::Consume {
+            self.burst.clear();
+            return Ok(n);
+        }
+        let to = usize::from(self.deed == Deed::Cross);
+        let tap = self.taps.get(to).context("no tap")?;
+        tap.revert_burst_all(&mut self.burst)?;
         Ok(n)
     }
 

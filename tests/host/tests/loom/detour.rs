@@ -42,7 +42,10 @@ impl<W: Word + Default + 'static> Detour<W> {
     /// Takes up to `most` packets in one claim, as one thread of the program does.
     pub(crate) fn claim(&self, most: usize) -> Vec<u32> {
         let mut out = vec![Entry::default(); most];
-        let taken = self.ring.consumer().claim(&mut out);
+        // As the library does.
+        let consumer = self.ring.consumer();
+        let plainly = consumer.claim_plainly(&mut out);
+        let taken = plainly.map_or_else(|| consumer.claim(&mut out), |(taken, _)| taken);
         out[..taken].iter().map(|e| self.bytes.read(*e)).collect()
     }
 
