@@ -57,9 +57,13 @@ part "a program that stands still, and a policy that somebody changes"
 tapped relay box ntdrive relay --tap b0:input --do hold --only 7000 --max-age $((300 * SLOWNESS))
 id=$(tap_id b0 input)
 datagrams client 10.1.0.1:7000 --count 10
+reaches b0 input detoured.in_flight -eq 10
+# One that looks at its signals now and then shows life by it, and would have the tap again at once.
+kill -STOP "${PIDS[relay]}"
 one all ".kind == \"fail-open\" and .tap == $id"
 one all ".kind == \"reclaim\" and .tap == $id and .cause == \"max-age\" and .count == 10 and .passed == 10"
 datagrams client 10.1.0.1:7001 --count 5
+kill -CONT "${PIDS[relay]}"
 release relay
 await "it has caught up" caught_up
 one all ".kind == \"fail-open-end\" and .tap == $id and .passed >= 5"
