@@ -204,9 +204,28 @@ impl Carried for Packed {
 }
 
 /// The bits of a tag that are of the entry: its flags, and its generation.
-const IN_TAG: u32 = FLAGS_MASK.wrapping_shl(FLAGS_SHIFT) | PLAIN_IN_TAG;
-/// Those of an entry without flags.
-const PLAIN_IN_TAG: u32 = u32::MAX.wrapping_shl(GENERATION_SHIFT);
+const IN_TAG: u32 = FLAGS_MASK.wrapping_shl(FLAGS_SHIFT) | GENERATION_IN_TAG;
+const GENERATION_IN_TAG: u32 = u32::MAX.wrapping_shl(GENERATION_SHIFT);
+
+/// Whether entries keep their flags on a ring: the revert ring's have some, the dealloc ring's must have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flags {
+    /// They do.
+    Kept,
+    /// They have none there.
+    Cleared,
+}
+
+impl Flags {
+    /// The bits of a tag that are of the entry then.
+    #[inline(always)]
+    const fn in_tag(self) -> u32 {
+        match self {
+            Self::Kept => IN_TAG,
+            Self::Cleared => GENERATION_IN_TAG,
+        }
+    }
+}
 
 /// Bit of [`Entry::flags`] on a revert ring: bytes or header of the mbuf were changed, the kernel has
 /// to read them. Without it the packet goes on exactly as it was.
@@ -564,54 +583,7 @@ impl<'a, W: Word> Producer<'a, W> {
     }
 
     /// Puts the entries into the ring in order; where those went that found room.
-    pub fn push<E: Carried>(&self, entries: &[E]) -> Booking {
-        self.push_bits(entries, IN_TAG)
-    }
-
-    /// The same, without their flags.
-    pub fn push_plain<E: Carried>(&self, entries: &[E]) -> Booking {
-        self.push_bits(entries, PLAIN_IN_TAG)
-    }
-
-    fn push_bits<E: Carried>(&self, entries: &[E], bits: u32) -> Booking {
-        let plainly = self.push_plainly(entries, bits);
-        plainly.unwrap_or_else(|| self.push_some(entries, bits))
-    }
-
-    /// [`Producer::push`] where it is simple, as nearly always: there are some, all find room in one lap, and nobody else is
-    /// booking. Nothing: it is not so.
-    #[inline(always)]
-    pub fn push_all<E: Carried>(&self, entries: &[E]) -> Option<Booking> {
-        self.push_plainly(entries, IN_TAG)
-    }
-
-    /// The same for [`Producer::push_plain`].
-    #[inline(always)]
-    pub fn push_all_plain<E: Carried>(&self, entries: &[E]) -> Option<Booking> {
-        self.push_plainly(entries, PLAIN_IN_TAG)
-    }
-
-    #[inline(always)]
-    fn push_plainly<E: Carried>(&self, entries: &[E], bits: u32) -> Option<Booking> {
-        let first = self.position.load();
-        let consumed = self.consumed.load_acquire(); // D, matches C
-        let cells = self.cells.rest(first)?.get(..entries.len())?;
-        let count = cells.len() as u32;
-        // With a `first` that is older than `consumed` the sum may be any number; then the exchange fails.
-        let used = first.wrapping_sub(consumed);
-        let fits = used.wrapping_add(count) <= self.cells.size();
-        if count == 0 || !fits || !self.position.replace(first, first.wrapping_add(count)) {
-            return None;
-        }
-        let lap = self.cells.lap(first).wrapping_shl(LAP_SHIFT);
-        for (cell, entry) in cells.iter().zip(entries) {
-            cell.write(STATE_FULL | lap, *entry, bits);
-        }
-        Some(Booking { first, count })
-    }
-
-    /// The same, as many as find room, over the end of a lap.
-    fn push_some<E: Carried>(&self, entries: &[E], bits: u32) -> Booking {
+    pub fn push<E: Carried>(&self, entries: &[E], flags: Flags) -> Booking {
         const NONE: Booking = Booking { first: 0, count: 0 };
         let wanted = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         if wanted == 0 {
@@ -629,12 +601,33 @@ impl<'a, W: Word> Producer<'a, W> {
                 break;
             }
             for (cell, entry) in cells.iter().zip(left) {
-                cell.write(STATE_FULL | lap, *entry, bits);
+                cell.write(STATE_FULL | lap, *entry, flags.in_tag());
             }
             left = left.get(cells.len()..).unwrap_or_default();
             position = position.wrapping_add(cells.len() as u32);
         }
         booking
+    }
+
+    /// The same where it is simple, as nearly always: there are some, all find room in one lap, and nobody else is
+    /// booking. Nothing: it is not so.
+    #[inline(always)]
+    pub fn push_plainly<E: Carried>(&self, entries: &[E], flags: Flags) -> Option<Booking> {
+        let first = self.position.load();
+        let consumed = self.consumed.load_acquire(); // D, matches C
+        let cells = self.cells.rest(first)?.get(..entries.len())?;
+        let count = cells.len() as u32;
+        // With a `first` that is older than `consumed` the sum may be any number; then the exchange fails.
+        let used = first.wrapping_sub(consumed);
+        let fits = used.wrapping_add(count) <= self.cells.size();
+        if count == 0 || !fits || !self.position.replace(first, first.wrapping_add(count)) {
+            return None;
+        }
+        let lap = self.cells.lap(first).wrapping_shl(LAP_SHIFT);
+        for (cell, entry) in cells.iter().zip(entries) {
+            cell.write(STATE_FULL | lap, *entry, flags.in_tag());
+        }
+        Some(Booking { first, count })
     }
 
     /// How many of the entries that were put there the kernel has not taken, when it takes no more.

@@ -25,7 +25,7 @@ use nettap_uapi::mbuf::{
     Header, Window, HEADER_SIZE, HEADER_WORDS, MBUFS_MAX, MBUF_SIZE_MAX, NO_MBUF,
 };
 use nettap_uapi::ring::{
-    Booking, Carried, Cell, Cells, Consumer, Entry, Packed, Producer, Word, Words,
+    Booking, Carried, Cell, Cells, Consumer, Entry, Flags, Packed, Producer, Word, Words,
 };
 use nettap_uapi::tap::{CHAIN_MAX, RING_MAX};
 use nix::errno::Errno;
@@ -344,27 +344,14 @@ impl Ring {
     /// Gives mbufs to the kernel, in order; where those went that found room. The caller forgets them, unless
     /// [`Ring::left_of`] says that it still has them.
     #[inline]
-    pub(crate) fn give<E: Carried>(&self, entries: &[E]) -> Option<Booking> {
-        let all = self.producer()?.push_all(entries);
-        all.or_else(|| self.give_some(entries))
+    pub(crate) fn give<E: Carried>(&self, entries: &[E], flags: Flags) -> Option<Booking> {
+        let all = self.producer()?.push_plainly(entries, flags);
+        all.or_else(|| self.give_some(entries, flags))
     }
 
     #[cold]
-    fn give_some<E: Carried>(&self, entries: &[E]) -> Option<Booking> {
-        let given = self.producer()?.push(entries);
-        (given.count() > 0).then_some(given)
-    }
-
-    /// The same for a ring whose entries have no flags.
-    #[inline]
-    pub(crate) fn give_plain<E: Carried>(&self, entries: &[E]) -> Option<Booking> {
-        let all = self.producer()?.push_all_plain(entries);
-        all.or_else(|| self.give_some_plain(entries))
-    }
-
-    #[cold]
-    fn give_some_plain<E: Carried>(&self, entries: &[E]) -> Option<Booking> {
-        let given = self.producer()?.push_plain(entries);
+    fn give_some<E: Carried>(&self, entries: &[E], flags: Flags) -> Option<Booking> {
+        let given = self.producer()?.push(entries, flags);
         (given.count() > 0).then_some(given)
     }
 
@@ -774,14 +761,14 @@ impl Bundle {
 
     /// Gives mbufs to the kernel from the front, as many as find room; how many went. `left` says how many of those
     /// that were given have not.
-    #[inline]
     pub(crate) fn give(
         &mut self,
         ring: &Ring,
+        flags: Flags,
         left: impl FnOnce(Option<&Booking>) -> usize,
     ) -> usize {
         let held = self.entries.get(self.begin..self.end);
-        let given = ring.give(held.unwrap_or_default());
+        let given = ring.give(held.unwrap_or_default(), flags);
         let count = given.map_or(0, |given| given.count() as usize);
         let gone = count.saturating_sub(left(given.as_ref()));
         self.begin += gone;
@@ -789,39 +776,21 @@ impl Bundle {
         gone
     }
 
-    /// The same into a ring whose entries have no flags, and which does not end.
-    #[inline]
-    pub(crate) fn give_plain(&mut self, ring: &Ring) -> usize {
-        let held = self.entries.get(self.begin..self.end);
-        let given = held.and_then(|held| ring.give_plain(held));
-        let gone = given.map_or(0, |given| given.count() as usize);
-        self.begin += gone;
-        self.rewind();
-        gone
-    }
-
-    /// Gives all of them, there are some, into such a ring, where that is simple; whether it did.
+    /// Gives all of them where that is simple; whether it did. If the kernel asks for the doorbell, `left` rings, and
+    /// says how many of those that were given, where, have not gone.
     #[inline(always)]
-    pub(crate) fn give_all_plain(&mut self, ring: &Ring) -> bool {
+    pub(crate) fn give_all(
+        &mut self,
+        ring: &Ring,
+        flags: Flags,
+        left: impl FnOnce(&Booking) -> usize,
+    ) -> bool {
         // SAFETY: by the type's invariant.
         let held = unsafe { self.entries.get_unchecked(self.begin..self.end) };
-        let Some(ring) = ring.producer() else {
-            return false;
-        };
-        let all = ring.push_all_plain(held).is_some();
-        if all {
-            (self.begin, self.end) = (0, 0);
-        }
-        all
-    }
-
-    /// The same into any ring. Whether the kernel asks for the doorbell is for the caller: then `left` says how many of
-    /// those that were given, where, have not gone; nothing: it did not, and none did.
-    #[inline(always)]
-    pub(crate) fn give_all(&mut self, ring: &Ring, left: impl FnOnce(&Booking) -> usize) -> bool {
-        // SAFETY: by the type's invariant.
-        let held = unsafe { self.entries.get_unchecked(self.begin..self.end) };
-        let Some(given) = ring.producer().and_then(|ring| ring.push_all(held)) else {
+        let plainly = ring
+            .producer()
+            .and_then(|ring| ring.push_plainly(held, flags));
+        let Some(given) = plainly else {
             return false;
         };
         if ring.asks() {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use nettap_uapi::ioctl;
 use nettap_uapi::mbuf::HEADER_SIZE;
-use nettap_uapi::ring::Entry;
+use nettap_uapi::ring::{Booking, Entry, Flags};
 use nettap_uapi::tap::{Access, GROUP_MAX};
 use nettap_uapi::{ABI_VERSION, FEATURE_BUSY};
 use nix::errno::Errno;
@@ -125,8 +125,7 @@ impl Shelf {
 
     /// The same for what a ring carries for it.
     pub(crate) fn dealloc_entry(&self, entry: Entry) {
-        let entry = Entry { flags: 0, ..entry };
-        while self.guard.is_owner() && self.dealloc.give(&[entry]).is_none() {
+        while self.guard.is_owner() && self.dealloc.give(&[entry], Flags::Cleared).is_none() {
             // The ring is full: the kernel empties it now. A cell that another thread has booked and
             // not filled yet stays in the way until that thread runs.
             match self.push(-1, 0, None) {
@@ -144,18 +143,22 @@ impl Shelf {
     /// Returns all of a bundle.
     #[inline(always)]
     pub(crate) fn dealloc_all(&self, bundle: &mut Bundle) {
-        // Nearly always all find room, and nobody asks to be woken.
-        if bundle.len() > 0 && (!bundle.give_all_plain(&self.dealloc) || self.dealloc.asks()) {
+        let wake = |_: &Booking| {
+            let _ = self.push(-1, 0, None);
+            0
+        };
+        // Nearly always all find room.
+        if bundle.len() > 0 && !bundle.give_all(&self.dealloc, Flags::Cleared, wake) {
             self.dealloc_rest(bundle);
         }
     }
 
-    /// The same, when some or all are there still, or somebody asks to be woken.
+    /// The same, when that is not simple.
     #[cold]
     pub(crate) fn dealloc_rest(&self, bundle: &mut Bundle) {
         // As in `dealloc`.
         while self.guard.is_owner() && bundle.len() > 0 {
-            if bundle.give_plain(&self.dealloc) == 0 {
+            if bundle.give(&self.dealloc, Flags::Cleared, |_| 0) == 0 {
                 match self.push(-1, 0, None) {
                     Ok(()) | Err(Error::Interrupted) => std::thread::yield_now(),
                     Err(_) => return,

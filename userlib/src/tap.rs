@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nettap_uapi::ioctl;
-use nettap_uapi::ring::{Booking, Entry};
+use nettap_uapi::ring::{Booking, Entry, Flags};
 use nettap_uapi::stats::TapStats;
 use nettap_uapi::tap::{self as uapi, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull};
 use nettap_uapi::FEATURE_FANOUT_CPU;
@@ -289,7 +289,7 @@ impl Tap {
             return Ok(0);
         }
         let mut ended = false;
-        let gone = burst.bundle.give(&self.revert, |given| {
+        let gone = burst.bundle.give(&self.revert, Flags::Kept, |given| {
             let left = self.after_push(given);
             ended = left.is_some();
             left.unwrap_or(0)
@@ -311,7 +311,7 @@ impl Tap {
         // Nearly always all find room.
         if is_ours && !burst.is_empty() {
             let left = |given: &Booking| self.ring(Some(given)).unwrap_or(0);
-            burst.bundle.give_all(&self.revert, left);
+            burst.bundle.give_all(&self.revert, Flags::Kept, left);
             if burst.is_empty() {
                 return Ok(());
             }
@@ -468,7 +468,7 @@ impl Tap {
         if entries.is_empty() {
             return (0, false);
         }
-        let given = self.revert.give(entries);
+        let given = self.revert.give(entries, Flags::Kept);
         let left = self.after_push(given.as_ref());
         let count = given.map_or(0, |given| given.count() as usize);
         (count - left.unwrap_or(0), left.is_some())

@@ -6,7 +6,8 @@
 
 use nettap_host_tests::{packet, Ring, Shared};
 use nettap_uapi::ring::{
-    Entry, PrivateConsumer, PrivateProducer, FLAGS_MASK, REVERT_CHANGED, REVERT_FLAGS,
+    Carried, Entry, Flags, Packed, PrivateConsumer, PrivateProducer, FLAGS_MASK, REVERT_CHANGED,
+    REVERT_FLAGS,
 };
 use nettap_uapi::tap::{RING_MAX, RING_MIN};
 use proptest::prelude::*;
@@ -145,7 +146,10 @@ proptest! {
             match step {
                 Step::Fill(n) => {
                     let entries: Vec<_> = (0..share(n, size)).map(|_| queue.next_entry()).collect();
-                    let pushed = program.push(&entries).count() as usize;
+                    // What is simple first; that takes all or none.
+                    let plainly = program.push_plainly(&entries, Flags::Kept);
+                    let booking = plainly.unwrap_or_else(|| program.push(&entries, Flags::Kept));
+                    let pushed = booking.count() as usize;
                     prop_assert_eq!(pushed, entries.len().min(queue.room(size) as usize));
                     queue.entries.extend(entries[..pushed].iter().copied().map(Some));
                 }
@@ -201,8 +205,17 @@ proptest! {
     fn entries_travel_whole(index: u32, generation: u16, flags in 0..=FLAGS_MASK as u8, start: u32) {
         let ring = Ring::<Shared>::starting_at(16, start);
         let entry = Entry { index, generation, flags };
-        prop_assert_eq!(ring.producer().push(&[entry]).count(), 1);
-        prop_assert_eq!(PrivateConsumer::starting_at(start).take(&ring.cells()), Some(entry));
+        prop_assert_eq!(ring.producer().push(&[entry], Flags::Kept).count(), 1);
+        let mut kernel = PrivateConsumer::starting_at(start);
+        prop_assert_eq!(kernel.take(&ring.cells()), Some(entry));
+
+        // In the form of cells as well, and without its flags where a ring has none.
+        let packed = [Packed::of_cell(entry.in_tag(), index)];
+        prop_assert_eq!(packed[0].entry(), entry);
+        for (flags, expected) in [(Flags::Kept, entry), (Flags::Cleared, Entry { flags: 0, ..entry })] {
+            prop_assert_eq!(ring.producer().push(&packed, flags).count(), 1);
+            prop_assert_eq!(kernel.take(&ring.cells()), Some(expected));
+        }
     }
 }
 
@@ -216,7 +229,7 @@ fn a_small_ring_goes_round_for_long() {
         for batch in (1..=16).cycle().take(6000) {
             let entries: Vec<_> = (next..next + batch).map(packet).collect();
             assert_eq!(
-                ring.producer().push(&entries).count() as usize,
+                ring.producer().push(&entries, Flags::Kept).count() as usize,
                 entries.len()
             );
             for entry in &entries {

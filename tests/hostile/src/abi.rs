@@ -9,7 +9,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use nettap_uapi::ioctl;
 use nettap_uapi::layout::{RingMap, LOCKS_LEN, RING_CELLS};
 use nettap_uapi::mbuf::{Header, HEADER_SIZE};
-use nettap_uapi::ring::{Cell, Cells, Consumer, Entry, Producer, Word, Words};
+use nettap_uapi::ring::{Cell, Cells, Consumer, Entry, Flags, Producer, Word, Words};
 use nix::errno::Errno;
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -121,7 +121,7 @@ impl Ring {
     pub(crate) fn put(&self, entry: Entry) -> Result<bool> {
         let (ours, kernels) = (&self.rw().position, &Self::words(&self.ro).position);
         Ok(Producer::new(self.cells()?, ours, kernels)
-            .push(&[entry])
+            .push(&[entry], Flags::Kept)
             .count()
             == 1)
     }

@@ -11,7 +11,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use nettap_uapi::ioctl;
 use nettap_uapi::layout::{RingMap, RING_CELLS};
 use nettap_uapi::mbuf::Header;
-use nettap_uapi::ring::{Cell, Cells, Consumer, Entry, Look, Producer, Word, Words};
+use nettap_uapi::ring::{Cell, Cells, Consumer, Entry, Flags, Look, Producer, Word, Words};
 use nettap_uapi::stats::{RegionStats, SessionStats, TapStats};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt::SndBufForce};
@@ -131,7 +131,7 @@ impl Ring {
 
     /// Puts an entry into a ring that the program fills.
     pub(crate) fn put(&self, entry: Entry) -> Result<()> {
-        if self.producer()?.push(&[entry]).count() != 1 {
+        if self.producer()?.push(&[entry], Flags::Kept).count() != 1 {
             bail!("no room in a ring of {} cells", self.count);
         }
         Ok(())

@@ -7,7 +7,7 @@ use crate::{each_once, every, most, Bytes};
 use loom::sync::Arc;
 use loom::thread;
 use nettap_host_tests::Ring;
-use nettap_uapi::ring::{Booking, PrivateConsumer, Word};
+use nettap_uapi::ring::{Booking, Entry, Flags, PrivateConsumer, Word};
 
 /// A revert ring and the bytes of what is reverted. The kernel's end belongs to one thread.
 pub(crate) struct Revert<W> {
@@ -33,7 +33,13 @@ impl<W: Word + Default + 'static> Revert<W> {
     /// The same; where they went.
     pub(crate) fn give(&self, packets: &[u32]) -> Booking {
         let entries: Vec<_> = packets.iter().map(|nth| self.bytes.write(*nth)).collect();
-        self.ring.producer().push(&entries)
+        self.push_as_the_library(&entries)
+    }
+
+    fn push_as_the_library(&self, entries: &[Entry]) -> Booking {
+        let producer = self.ring.producer();
+        let plainly = producer.push_plainly(entries, Flags::Kept);
+        plainly.unwrap_or_else(|| producer.push(entries, Flags::Kept))
     }
 
     /// Takes up to `most` entries and publishes how far it has come, as one round of the kernel does.
