@@ -6,9 +6,9 @@
 //! 1. No round of the session runs. All that the program had asked for by its rings is done, and the
 //!    tap leaves the session; from here on its revert ring is nobody's.
 //! 2. What the program still holds is taken back by the kernel's own account and follows `on_exit`, at
-//!    once and in the order of its detours. The mbufs that the program has in hand stay its session's. Packets that come meanwhile queue up behind and are taken
-//!    back too, until there is none; then the tap closes, and packets pass, or go to the others of its
-//!    fan-out.
+//!    once and in the order of its detours. The mbufs that the program has in hand stay its session's.
+//!    Packets that come meanwhile queue up behind and are taken back too, until there is none; then the
+//!    tap closes, and packets pass, or go to the others of its fan-out.
 //! 3. The tap leaves its intake, the last one with the hooks, and a grace period passes: no CPU is on its
 //!    way into it any more, and no round delivers a packet of the tap.
 //! 4. What a hook on another CPU was still detouring follows `on_exit` too.

@@ -477,22 +477,21 @@ impl Region {
     }
 
     /// The program of the taker's session has given back a packet of a tap that has left the session and from which
-    /// nobody has taken it yet: its mbufs are free when that is done. False: it is not so.
+    /// nobody has taken it yet: its mbufs are free when that is done. Nothing changes if that is not so.
     #[cold]
-    pub(crate) fn note_returned(&self, entry: Entry, taker: &Taker) -> bool {
+    pub(crate) fn note_returned(&self, entry: Entry, taker: &Taker) {
         let Some(slot) = self.slots.get(entry.index as usize) else {
-            return false;
+            return;
         };
         let word = slot.word();
         let Holder::Detoured(tap) = word.holder() else {
-            return false;
+            return;
         };
-        if word.generation() != entry.generation || !slot.skb.is_for(taker) {
-            return false;
+        if word.generation() == entry.generation && slot.skb.is_for(taker) {
+            let returned = Word::new(Holder::Returned(tap), entry.generation);
+            // If the packet that the taker may take came there just now, the word is another one, too.
+            let _ = slot.word.cmpxchg(word.0, returned.0, Full);
         }
-        // If the packet that the taker may take came there just now, the word is another one, too.
-        let returned = Word::new(Holder::Returned(tap), entry.generation);
-        slot.word.cmpxchg(word.0, returned.0, Full).is_ok()
     }
 
     /// Frees the mbufs of the packet in mbuf `index`, if the session has not given them back; for its end.
