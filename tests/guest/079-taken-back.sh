@@ -115,12 +115,13 @@ await "all is free" with_programs 0
 part "long packets, of several mbufs"
 tapped holder box ntdrive relay --tap b0:input --do hold --only 7000 --keep
 datagrams client 10.1.0.1:7000 --count 20 --size 5000
-reaches b0 input detoured.in_flight -ge 20
+reaches b0 input detoured.in_flight -eq 20
+with_programs 60 || fail "$(region held.detoured) mbufs are with the program, that holds 20 packets of three"
 tapctl tap del "$(tap_id b0 input)"
 await "the program is told" said holder '^gone'
 others
 kill -USR1 "${PIDS[holder]}"
-await "what it held is what it was" said holder 'intact, released'
+await "what it held is what it was" let_go holder
 kill_hard others
 await "all is free" with_programs 0
 stop holder
