@@ -10,12 +10,17 @@
 packets=${PACKETS:-4000}
 readonly FLOWS=8
 pair
+# What finds a ring full passes by at once, and overtakes what is in it: room for as long as a program that is killed, and the
+# one that takes its place, may want for a processor.
+cells=${CELLS:-4096}
+rmmod nettap
+insmod "$NETTAP_MODULE" mbufs=$((cells > 1024 ? 4 * cells : 4096))
 RANDOM=${SEED:-$RANDOM}
 each=$((packets / FLOWS))
 kills=0 started=$SECONDS
 
 # program NAME: those that share must agree.
-program() { tapped "$1" box ntdrive relay --tap b0:input --fanout flow --ring-cells 1024; }
+program() { tapped "$1" box ntdrive relay --tap b0:input --fanout flow --ring-cells "$cells"; }
 streaming() {
 	local flow
 	for ((flow = 0; flow < FLOWS; flow++)); do
@@ -24,7 +29,11 @@ streaming() {
 	return 1
 }
 
+# ended TAPS: so many taps have told of their end, and before it of what passed them by.
+ended() { [[ $(grep -c '"tap-close"' "$WORK/events.log") -eq $1 ]]; }
+
 part "$packets packets"
+start events box tapctl --json monitor drop tap-close
 for name in one two three four; do program $name; done
 for ((flow = 0; flow < FLOWS; flow++)); do
 	receiver "recv$flow" box "10.1.0.1:$((7001 + flow))" --count "$each" --seconds $((30 + packets / 500))
@@ -40,14 +49,16 @@ while streaming; do
 	kills=$((kills + 1))
 	program "$name"
 done
-for ((flow = 0; flow < FLOWS; flow++)); do
-	finish "send$flow"
-	finish "recv$flow"
-done
-figure "$((each * FLOWS)) packets of $FLOWS flows through four programs on $(nproc) processors in $((SECONDS - started)) s, $kills kills:" \
-	"each packet once and in the order of its flow"
-expect "kills" "$kills" -gt 0
+for ((flow = 0; flow < FLOWS; flow++)); do finish "send$flow"; done
 total_reaches b0 input detoured.in_flight -eq 0
 for name in one two three four; do stop $name; done
 await "the taps are gone" open_taps 0
+await "all ends are told" ended $((kills + 4))
+kill_hard events
+passed=$(jq -s '[.[].event | select(.kind == "drop") | .passed + .dropped] | add + 0' <"$WORK/events.log")
+expect "packets that found a ring full, and went by" "$passed" -eq 0
+for ((flow = 0; flow < FLOWS; flow++)); do finish "recv$flow"; done
+figure "$((each * FLOWS)) packets of $FLOWS flows through four programs on $(nproc) processors in $((SECONDS - started)) s, $kills kills:" \
+	"each packet once and in the order of its flow"
+expect "kills" "$kills" -gt 0
 expect "free mbufs" "$(region held.free)" -eq "$(region mbufs)"
