@@ -6,6 +6,9 @@
 //!
 //! A bucket is one word, its tap and how many of its packets are out, changed by compare-and-exchange:
 //! whether it may move and that one more packet is out is one decision, whatever other CPUs do.
+//!
+//! A tap that is alone has all flows, and nobody asks for their hashes: they are in one bucket more. Should
+//! another tap join, no flow moves before that bucket is empty.
 
 use crate::sys::atomic::Apart;
 use crate::sys::atomic::Atomic;
@@ -16,6 +19,8 @@ use kernel::sync::Arc;
 
 /// Buckets of a fan-out.
 const BUCKETS: u32 = 256;
+/// The bucket of a tap that is alone.
+const ALONE: u32 = BUCKETS;
 /// Of a packet that is in no bucket.
 pub(crate) const NO_FLOW: u32 = u32::MAX;
 
@@ -37,8 +42,8 @@ fn word(tap: u32, out: u32) -> u64 {
 impl Flows {
     /// No bucket has a tap yet.
     pub(crate) fn new() -> Result<Self> {
-        let mut buckets = KVec::with_capacity(BUCKETS as usize, GFP_KERNEL)?;
-        for _ in 0..BUCKETS {
+        let mut buckets = KVec::with_capacity(BUCKETS as usize + 1, GFP_KERNEL)?;
+        for _ in 0..=BUCKETS {
             buckets.push_within_capacity(Apart::new(Atomic::new(0)))?;
         }
         Ok(Self(buckets))
@@ -72,6 +77,18 @@ impl Flows {
                 Err(now) => seen = now,
             }
         }
+    }
+
+    /// One more packet of a tap that is alone is out; the bucket that it is in.
+    pub(crate) fn enter_alone(&self, tap: u32) -> u32 {
+        let _ = self.enter(ALONE, |had| had == tap, || Some(tap));
+        ALONE
+    }
+
+    /// The tap that packets are with since it was alone.
+    pub(crate) fn alone(&self) -> Option<u32> {
+        let seen = self.0.get(ALONE as usize)?.load(Relaxed);
+        (out_of(seen) > 0).then_some(tap_of(seen))
     }
 
     /// Packets of a bucket are no longer out.
@@ -213,8 +230,8 @@ pub(crate) struct OutAll {
 impl OutAll {
     /// None yet; nothing: there is no memory to count them.
     pub(crate) fn new(flows: &Arc<Flows>, tap: u32) -> Option<Self> {
-        let mut counts = KVec::with_capacity(BUCKETS as usize, GFP_KERNEL).ok()?;
-        for _ in 0..BUCKETS {
+        let mut counts = KVec::with_capacity(BUCKETS as usize + 1, GFP_KERNEL).ok()?;
+        for _ in 0..=BUCKETS {
             counts.push_within_capacity(0).ok()?;
         }
         Some(Self {
@@ -234,7 +251,7 @@ impl OutAll {
 
 impl Drop for OutAll {
     fn drop(&mut self) {
-        for (bucket, &count) in (0..BUCKETS).zip(self.counts.iter()) {
+        for (bucket, &count) in (0..=BUCKETS).zip(self.counts.iter()) {
             if count > 0 {
                 self.flows.leave(bucket, self.tap, count);
             }

@@ -257,7 +257,7 @@ impl Intake {
     fn one(&self, members: &Members, mut skb: Skb, way: Way, snap: u32) -> Verdict {
         // Nearly always there is one tap, or one for this CPU, and it takes the packet.
         let nearest = match &*members.all {
-            [only] => Some(only),
+            [only] if self.flows.is_none() => Some(only),
             _ => self.of_this_cpu(members),
         };
         if let Some(nearest) = nearest {
@@ -329,7 +329,9 @@ impl Intake {
     /// The tap that a packet is for, and its flow.
     fn choose<'a>(&self, members: &'a Members, skb: &Skb) -> Option<(&'a Arc<Inlet>, u32)> {
         if let [only] = &*members.all {
-            return only.tap.takes().then_some((only, NO_FLOW));
+            let takes = only.tap.takes();
+            let flow = |flows: &Arc<Flows>| flows.enter_alone(only.tap.label.id);
+            return takes.then(|| (only, self.flows.as_ref().map_or(NO_FLOW, flow)));
         }
         match &self.flows {
             Some(flows) => of_flow(flows, &members.all, skb),
@@ -441,6 +443,9 @@ fn of_flow<'a>(
         members.iter().find(is_it)
     };
     let prefer = || {
+        if let Some(alone) = flows.alone().filter(|&tap| open(tap).is_some()) {
+            return Some(alone);
+        }
         let open = members.iter().filter(|m| m.tap.takes());
         let ids = open.map(|m| m.tap.label.id);
         ids.max_by_key(|&id| Flows::pull(bucket, id))
@@ -516,10 +521,13 @@ impl Intake {
     pub(crate) fn hand_over(&self, skb: Skb, to: &Arc<Inlet>) -> End {
         let way = way_of(self.mode);
         let _bh = BottomHalvesOff::new();
-        let missed = match detour(to, skb, way, NO_FLOW, u32::MAX) {
+        let flow = |flows: &Arc<Flows>| flows.enter_alone(to.tap.label.id);
+        let flow = self.flows.as_ref().map_or(NO_FLOW, flow);
+        let missed = match detour(to, skb, way, flow, u32::MAX) {
             Ok(()) => return End::HandedOver,
             Err(missed) => missed,
         };
+        to.tap.leave_flow(flow);
         match self.missed(&to.tap, missed) {
             Verdict::Pass(skb) => {
                 match way {

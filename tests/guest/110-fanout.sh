@@ -77,6 +77,20 @@ stop four
 stop six
 await "the taps are gone" open_taps 0
 
+part "a program that was alone keeps the flows that it has packets of, when another one joins"
+tapped one box ntdrive relay --tap b0:input --fanout flow --do hold
+listen 6
+for port in $FLOWS; do datagrams client "10.1.0.1:$port" --count 3; done
+total_reaches b0 input detoured.in_flight -eq 24
+tapped two box ntdrive relay --tap b0:input --fanout flow
+for port in $FLOWS; do datagrams client "10.1.0.1:$port" --count 3 --first 3; done
+total_reaches b0 input detoured.in_flight -eq 48
+release one
+for port in $FLOWS; do finish "recv$port"; done
+total_reaches b0 input detoured.in_flight -eq 0
+stop one
+stop two
+
 part "all are killed while they hold packets: the others' do not move, none is lost"
 program one any --do hold --only 7001
 program two any --do hold --only 7001
