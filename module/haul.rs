@@ -15,6 +15,7 @@ use crate::revert::Outlet;
 use crate::stats::bump;
 use crate::stats::End;
 use crate::sys::hook::Way;
+use crate::sys::netdev::synchronize;
 use crate::sys::queue::Sorted;
 use crate::sys::skb::Skb;
 use crate::sys::skb::Taker;
@@ -43,6 +44,37 @@ pub(crate) enum Unread {
     /// As before, for the last time: what the kernel cannot take out, because the program is at it all the time, goes to
     /// the session with what the program has in hand.
     Last,
+}
+
+/// How often what is held is taken back while packets still queue up behind it, and how often in vain.
+const SWEEPS: u32 = 64;
+const VAIN: u32 = 8;
+
+/// What one haul of several has come to.
+pub(crate) enum Swept {
+    /// Nothing is out any more, and the gate has turned in that moment.
+    All,
+    /// So many packets were taken back, and others are out.
+    Some(u64),
+}
+
+/// One haul after the other, until nothing is out. False: a flood does not let up, or the program is at its ring all
+/// the time. Process context; sleeps.
+pub(crate) fn sweep(mut haul: impl FnMut() -> Swept) -> bool {
+    let mut vain = 0..VAIN;
+    for _ in 0..SWEEPS {
+        match haul() {
+            Swept::All => return true,
+            // What is out lies behind a cell that a hook on another CPU has booked and not filled yet. However long
+            // that CPU stands still, it has left the hook when this is over.
+            Swept::Some(0) => match vain.next() {
+                Some(_) => synchronize(),
+                None => return false,
+            },
+            Swept::Some(_) => {}
+        }
+    }
+    false
 }
 
 /// Entries that are taken out of a detour ring at a time.

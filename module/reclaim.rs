@@ -22,12 +22,12 @@ use kernel::sync::Arc;
 use crate::detour::Inlet;
 use crate::haul;
 use crate::haul::Haul;
+use crate::haul::Swept;
 use crate::haul::TakenBack;
 use crate::haul::Unread;
 use crate::intake::Intake;
 use crate::region::Region;
 use crate::serve::Serving;
-use crate::serve::SWEEPS;
 use crate::stats::bump;
 use crate::stats::End;
 use crate::sys::netdev::Rtnl;
@@ -102,15 +102,16 @@ pub(crate) fn untap(
         }
     };
     // Packets still come and queue up behind those that are being taken back.
-    for _ in 0..SWEEPS {
-        take_back(serving, &mut end, &mut back, cause, Unread::Goes);
+    haul::sweep(|| {
+        let packets = take_back(serving, &mut end, &mut back, cause, Unread::Goes);
         let _bh = BottomHalvesOff::new();
         let ended = end.counts.ends.all();
-        if end.tap.close_when(ended, Gate::Ended, succeed) {
-            break;
+        match end.tap.close_when(ended, Gate::Ended, succeed) {
+            true => Swept::All,
+            false => Swept::Some(packets),
         }
-    }
-    // A flood that does not let up: the last may be overtaken.
+    });
+    // If something is out still, it may be overtaken.
     {
         let _bh = BottomHalvesOff::new();
         succeed();
@@ -130,32 +131,34 @@ pub(crate) fn untap(
     Some((last, back))
 }
 
-/// Everything that the account says is with the tap, by its `on_exit` policy.
+/// Everything that the account says is with the tap, by its `on_exit` policy; how many packets.
 fn take_back(
     serving: &Serving,
     end: &mut TapEnd,
     back: &mut TakenBack,
     cause: Cause,
     unread: Unread,
-) {
+) -> u64 {
     let is_outstanding = {
         let _bh = BottomHalvesOff::new();
         end.is_outstanding()
     };
     // At last also for entries whose packets were taken back before.
     if !is_outstanding && unread != Unread::Last {
-        return;
+        return 0;
     }
     let tap = Arc::clone(&end.tap);
     let fate = haul::fate(&tap, cause != Cause::DeviceGone);
     let haul = Haul::of(&tap, serving, unread);
+    let packets = haul.packets;
     back.add(&haul, fate);
-    end.ended_all(haul.packets, haul.truesize, fate);
+    end.ended_all(packets, haul.truesize, fate);
     let undelivered = haul.follow(&tap, fate);
     bump(&mut end.counts.undelivered, undelivered);
     if undelivered > 0 {
         tap.tell_drop(CAUSE_UNDELIVERED, 0, undelivered);
     }
+    packets
 }
 
 /// A program has joined taps on standby: what has waited with them goes to it, oldest first, and in the
@@ -169,17 +172,17 @@ pub(crate) fn take_over(intake: &Intake, to: &Arc<Inlet>, _rtnl: &Rtnl) -> Resul
     for from in standbys {
         from.serving.pause(|| hand_over(intake, &from, to));
     }
-    // Nobody was on standby, or a flood did not let up: the last may be overtaken.
+    // Nobody was on standby, or something is out still, which may be overtaken.
     to.tap.show();
     Ok(())
 }
 
 fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
     let id = from.tap.label.id;
-    for _ in 0..SWEEPS {
+    haul::sweep(|| {
         let haul = Haul::of(&from.tap, &*from.serving, Unread::Goes);
         let (mut handed, mut passed, mut dropped) = (0u64, 0u64, 0u64);
-        let (truesize, recalled) = (haul.truesize, haul.recalled);
+        let (packets, truesize, recalled) = (haul.packets, haul.truesize, haul.recalled);
         haul.hand(|skb| {
             bump(
                 match intake.hand_over(skb, to) {
@@ -201,10 +204,11 @@ fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
             let ended = end.counts.ends.all();
             from.tap.close_when(ended, Gate::Waiting, || to.tap.show())
         });
-        if closed {
-            break;
+        match closed {
+            true => Swept::All,
+            false => Swept::Some(packets),
         }
-    }
+    });
     let _bh = BottomHalvesOff::new();
     from.tap.close(Gate::Waiting);
 }

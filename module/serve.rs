@@ -44,6 +44,7 @@ use crate::account::Holder;
 use crate::haul;
 use crate::haul::Haul;
 use crate::haul::Lender;
+use crate::haul::Swept;
 use crate::haul::TakenBack;
 use crate::haul::Unread;
 use crate::outbox::Outbox;
@@ -86,8 +87,6 @@ use crate::uapi::ring::Word;
 use crate::uapi::stats::SessionStats;
 use crate::uapi::tap::TAPS_MAX;
 
-/// How often what is held is taken back while packets still queue up behind it.
-pub(crate) const SWEEPS: u32 = 64;
 /// A detour sees what its own tap's program has given back by this; after so many it asks for what came by others.
 const OTHERS_EVERY: u64 = 64;
 /// How often a revert ring is looked at for the last time, while a program still fills it.
@@ -373,8 +372,7 @@ impl Serving {
             _ => Unread::Goes,
         };
         let mut back = TakenBack::default();
-        let mut closed = false;
-        for _ in 0..SWEEPS {
+        let closed = haul::sweep(|| {
             let fate = haul::fate(tap, true);
             let haul = Haul::of(tap, self, unread);
             back.add(&haul, fate);
@@ -389,15 +387,16 @@ impl Serving {
             if undelivered > 0 {
                 tap.tell_drop(CAUSE_UNDELIVERED, 0, undelivered);
             }
-            closed = self.with(|state| {
+            let closed = self.with(|state| {
                 let end = state.taps.get(place).and_then(Option::as_ref);
                 end.is_none_or(|end| tap.close_when(end.counts.ends.all(), gate, || ()))
             });
-            if closed {
-                break;
+            match closed {
+                true => Swept::All,
+                false => Swept::Some(packets),
             }
-        }
-        // A flood that does not let up: the last may be overtaken.
+        });
+        // If something is out still, it may be overtaken.
         if !closed {
             self.with(|_| tap.close(gate));
         }
