@@ -95,6 +95,12 @@ impl Policies {
         self.max_age_us.store(us, Relaxed);
     }
 
+    /// Whether there is a time that a packet may be held.
+    #[inline(always)]
+    pub(crate) fn has_max_age(&self) -> bool {
+        self.max_age_us.load(Relaxed) != 0
+    }
+
     /// Ticks that a packet may be held; nothing: any time.
     pub(crate) fn max_age(&self) -> Option<u64> {
         match self.max_age_us.load(Relaxed) {

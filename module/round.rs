@@ -230,6 +230,9 @@ impl State {
             if place >= places {
                 place = place.wrapping_sub(places);
             }
+            if !self.has_reverts(place) {
+                continue;
+            }
             let left = budget.saturating_sub(work);
             let done = self.drain_revert(id, place, left, outbox);
             work = work.saturating_add(done);
@@ -273,18 +276,18 @@ impl State {
     /// Whether a tap's program has held a packet for longer than it may; which ones says their watch. The
     /// session has made so many calls.
     pub(crate) fn watch(&mut self, calls: u64) -> bool {
+        // Nearly always nobody is, and each tap would cost some steps in every round.
+        if !self.ends().any(|end| end.tap.policies.has_max_age()) {
+            return false;
+        }
         let places = self.taps.get_mut(..self.places).unwrap_or_default();
-        let (mut watched, mut any, mut moved) = (false, false, calls);
+        let (mut any, mut moved) = (false, calls);
         let mut may_look = true;
         for end in places.iter_mut().flatten() {
-            watched |= end.tap.policies.max_age().is_some();
             any |= end
                 .watch
                 .look(&end.tap, end.is_outstanding(), &mut may_look);
             moved = moved.wrapping_add(end.tap.moved_by_program());
-        }
-        if !watched {
-            return false;
         }
         if let Some(supply) = &self.supply {
             moved = moved.wrapping_add(supply.moved_by_program());
@@ -447,6 +450,13 @@ impl State {
     fn has_deallocs(&self) -> bool {
         let supply = self.supply.as_ref();
         supply.is_some_and(|s| !s.consumer.is_idle(&s.dealloc.cells()))
+    }
+
+    /// The same of the revert ring of the tap at `place`.
+    #[inline(always)]
+    fn has_reverts(&self, place: usize) -> bool {
+        let end = self.taps.get(place).and_then(Option::as_ref);
+        end.is_some_and(|end| !end.consumer.is_idle(&end.tap.revert.cells()))
     }
 
     /// Whether a round would find something to do.
