@@ -20,6 +20,8 @@ use crate::sys::queue::Sorted;
 use crate::sys::skb::Skb;
 use crate::sys::skb::Taker;
 use crate::sys::task::breathe;
+use crate::sys::task::now;
+use crate::sys::task::ticks;
 use crate::sys::task::BottomHalvesOff;
 use crate::tap::Tap;
 use crate::uapi::event::Event;
@@ -46,11 +48,12 @@ pub(crate) enum Unread {
     Last,
 }
 
-/// How often what is held is taken back while packets still queue up behind it, and how often in vain.
-const SWEEPS: u32 = 64;
-const VAIN: u32 = 8;
+/// For so many microseconds what is held is taken back while packets still queue up behind it; and so often in vain.
+const SWEEP_US: u64 = 200_000;
+const VAIN: u32 = 4;
 
 /// What one haul of several has come to.
+#[derive(PartialEq, Eq)]
 pub(crate) enum Swept {
     /// Nothing is out any more, and the gate has turned in that moment.
     All,
@@ -58,23 +61,40 @@ pub(crate) enum Swept {
     Some(u64),
 }
 
-/// One haul after the other, until nothing is out. False: a flood does not let up, or the program is at its ring all
-/// the time. Process context; sleeps.
-pub(crate) fn sweep(mut haul: impl FnMut() -> Swept) -> bool {
-    let mut vain = 0..VAIN;
-    for _ in 0..SWEEPS {
-        match haul() {
-            Swept::All => return true,
-            // What is out lies behind a cell that a hook on another CPU has booked and not filled yet. However long
-            // that CPU stands still, it has left the hook when this is over.
-            Swept::Some(0) => match vain.next() {
-                Some(_) => synchronize(),
-                None => return false,
-            },
-            Swept::Some(_) => {}
+impl Swept {
+    /// So many packets, after which the gate has turned or not.
+    pub(crate) fn of(packets: u64, turned: bool) -> Self {
+        if turned {
+            Self::All
+        } else {
+            Self::Some(packets)
         }
     }
-    false
+}
+
+/// One haul after the other, until nothing is out. If a flood does not let up, or the program is at its ring all the
+/// time, `close` turns the gate all the same, and there is one more haul: it may be overtaken. Process context; sleeps.
+pub(crate) fn sweep(mut haul: impl FnMut() -> Swept, close: impl FnOnce()) {
+    let end = now().saturating_add(ticks(SWEEP_US));
+    let mut vain = 0u32;
+    loop {
+        match haul() {
+            Swept::All => return,
+            // What is out lies behind a cell that a hook on another CPU has booked and not filled yet. However long
+            // that CPU stands still, it has left the hook when this is over.
+            Swept::Some(0) => {
+                vain = vain.saturating_add(1);
+                synchronize();
+            }
+            Swept::Some(_) => {}
+        }
+        if vain == VAIN || now() >= end {
+            break;
+        }
+    }
+    close();
+    synchronize();
+    haul();
 }
 
 /// Entries that are taken out of a detour ring at a time.
@@ -97,8 +117,8 @@ pub(crate) struct Haul {
 
 impl Haul {
     /// Everything that the account says is with the tap, and was when this began. What its program has in hand it
-    /// keeps until it gives it back; that is only memory by then.
-    pub(crate) fn of(tap: &Tap, lender: &impl Lender, unread: Unread) -> Self {
+    /// keeps until it gives it back; that is only memory by then. Of the tap's packets so many had ended.
+    pub(crate) fn of(tap: &Tap, lender: &impl Lender, unread: Unread, ended: u64) -> Self {
         let mut haul = Self {
             packets: 0,
             mbufs: 0,
@@ -112,13 +132,24 @@ impl Haul {
         }
         // A packet that comes while we look may stand where we have been, and the next one where we have not:
         // both are for another haul, or the second would go first.
-        let end = {
+        let begun = {
             let _bh = BottomHalvesOff::new();
-            match unread {
-                Unread::Stays | Unread::Last => tap.next_number(),
-                Unread::Goes => tap.first_unread(),
-            }
+            tap.begun()
         };
+        let end = match unread {
+            Unread::Stays | Unread::Last => begun.next,
+            Unread::Goes => begun.first_unread,
+        };
+        // What is out lies in the ring, where nobody has taken anything meanwhile: all else has been taken back, and
+        // to look for it would only give others the time to come.
+        let in_ring = begun.next.wrapping_sub(begun.first_unread);
+        let out = begun
+            .detoured
+            .wrapping_sub(ended)
+            .wrapping_sub(haul.packets);
+        if unread == Unread::Goes && out == in_ring {
+            return haul;
+        }
         let (id, session) = (tap.label.id, tap.label.session);
         for index in tap.region.indices() {
             if !tap.region.is_before(index, id, end) {

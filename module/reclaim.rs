@@ -27,6 +27,7 @@ use crate::haul::TakenBack;
 use crate::haul::Unread;
 use crate::intake::Intake;
 use crate::region::Region;
+use crate::round::State;
 use crate::serve::Serving;
 use crate::stats::bump;
 use crate::stats::End;
@@ -102,22 +103,20 @@ pub(crate) fn untap(
         }
     };
     // Packets still come and queue up behind those that are being taken back.
-    haul::sweep(|| {
-        let packets = take_back(serving, &mut end, &mut back, cause, Unread::Goes);
-        let _bh = BottomHalvesOff::new();
-        let ended = end.counts.ends.all();
-        match end.tap.close_when(ended, Gate::Ended, succeed) {
-            true => Swept::All,
-            false => Swept::Some(packets),
-        }
-    });
-    // If something is out still, it may be overtaken.
-    {
-        let _bh = BottomHalvesOff::new();
-        succeed();
-        end.tap.close(Gate::Ended);
-    }
-    take_back(serving, &mut end, &mut back, cause, Unread::Goes);
+    let tap = Arc::clone(&end.tap);
+    haul::sweep(
+        || {
+            let packets = take_back(serving, &mut end, &mut back, cause, Unread::Goes);
+            let _bh = BottomHalvesOff::new();
+            let ended = end.counts.ends.all();
+            Swept::of(packets, tap.close_when(ended, Gate::Ended, succeed))
+        },
+        || {
+            let _bh = BottomHalvesOff::new();
+            succeed();
+            tap.close(Gate::Ended);
+        },
+    );
     intake.leave(&end.tap, rtnl);
     take_back(serving, &mut end, &mut back, cause, Unread::Last);
     end.tap.tell_drops_held_back(true);
@@ -149,7 +148,7 @@ fn take_back(
     }
     let tap = Arc::clone(&end.tap);
     let fate = haul::fate(&tap, cause != Cause::DeviceGone);
-    let haul = Haul::of(&tap, serving, unread);
+    let haul = Haul::of(&tap, serving, unread, end.counts.ends.all());
     let packets = haul.packets;
     back.add(&haul, fate);
     end.ended_all(packets, haul.truesize, fate);
@@ -172,15 +171,19 @@ pub(crate) fn take_over(intake: &Intake, to: &Arc<Inlet>, _rtnl: &Rtnl) -> Resul
     for from in standbys {
         from.serving.pause(|| hand_over(intake, &from, to));
     }
-    // Nobody was on standby, or something is out still, which may be overtaken.
+    // Nobody was on standby.
     to.tap.show();
     Ok(())
 }
 
 fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
     let id = from.tap.label.id;
-    haul::sweep(|| {
-        let haul = Haul::of(&from.tap, &*from.serving, Unread::Goes);
+    let ended = || {
+        let ended = |state: &mut State| state.end_of(id).map(|end| end.counts.ends.all());
+        from.serving.with(ended).unwrap_or(0)
+    };
+    let once = || {
+        let haul = Haul::of(&from.tap, &*from.serving, Unread::Goes, ended());
         let (mut handed, mut passed, mut dropped) = (0u64, 0u64, 0u64);
         let (packets, truesize, recalled) = (haul.packets, haul.truesize, haul.recalled);
         haul.hand(|skb| {
@@ -193,7 +196,7 @@ fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
                 1,
             );
         });
-        let closed = from.serving.with(|state| {
+        let turned = from.serving.with(|state| {
             let Some(end) = state.end_of(id) else {
                 return true;
             };
@@ -204,13 +207,14 @@ fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
             let ended = end.counts.ends.all();
             from.tap.close_when(ended, Gate::Waiting, || to.tap.show())
         });
-        match closed {
-            true => Swept::All,
-            false => Swept::Some(packets),
-        }
+        Swept::of(packets, turned)
+    };
+    haul::sweep(once, || {
+        let _bh = BottomHalvesOff::new();
+        // In this order: nothing passes by both.
+        to.tap.show();
+        from.tap.close(Gate::Waiting);
     });
-    let _bh = BottomHalvesOff::new();
-    from.tap.close(Gate::Waiting);
 }
 
 /// Nobody is to wait for the next program any more: what has waited with taps on standby follows

@@ -291,6 +291,7 @@ impl Serving {
             // What the last round has delivered may lie in a backlog of its CPU, and goes before what
             // is delivered from here on.
             synchronize();
+            self.server.settle();
             self.finish(Ring::Dealloc);
             for place in 0..TAPS_MAX as usize {
                 self.finish(Ring::Revert(place));
@@ -372,9 +373,13 @@ impl Serving {
             _ => Unread::Goes,
         };
         let mut back = TakenBack::default();
-        let closed = haul::sweep(|| {
+        let ended = |state: &mut State| {
+            let end = state.taps.get(place).and_then(Option::as_ref);
+            end.map(|end| end.counts.ends.all())
+        };
+        let once = || {
             let fate = haul::fate(tap, true);
-            let haul = Haul::of(tap, self, unread);
+            let haul = Haul::of(tap, self, unread, self.with(ended).unwrap_or(0));
             back.add(&haul, fate);
             let (packets, truesize, recalled) = (haul.packets, haul.truesize, haul.recalled);
             account(&|end| {
@@ -387,19 +392,13 @@ impl Serving {
             if undelivered > 0 {
                 tap.tell_drop(CAUSE_UNDELIVERED, 0, undelivered);
             }
-            let closed = self.with(|state| {
-                let end = state.taps.get(place).and_then(Option::as_ref);
-                end.is_none_or(|end| tap.close_when(end.counts.ends.all(), gate, || ()))
-            });
-            match closed {
-                true => Swept::All,
-                false => Swept::Some(packets),
-            }
-        });
-        // If something is out still, it may be overtaken.
-        if !closed {
-            self.with(|_| tap.close(gate));
-        }
+            let close = |state: &mut State| match ended(state) {
+                Some(ended) => tap.close_when(ended, gate, || ()),
+                None => true,
+            };
+            Swept::of(packets, self.with(close))
+        };
+        haul::sweep(once, || self.with(|_| tap.close(gate)));
         back.tell(tap.events(), |event| {
             tap.describe(event);
             event.cause = match gate {

@@ -125,6 +125,17 @@ struct Begun {
     bytes: Atomic<u64>,
 }
 
+/// How far the way up has come.
+pub(crate) struct Progress {
+    /// Packets that were detoured.
+    pub(crate) detoured: u64,
+    /// The number of the next detour: whatever comes from now on has it or a larger one.
+    pub(crate) next: u64,
+    /// That of the first detour whose entry no consumer has taken, or of the next detour; that one too if the programs'
+    /// position says nothing that could be.
+    pub(crate) first_unread: u64,
+}
+
 /// A cell of the detour ring that a packet has booked.
 #[derive(Clone, Copy)]
 pub(crate) struct Booked {
@@ -560,9 +571,8 @@ impl Tap {
         tries.find_map(|_| consumer.try_claim(out)).unwrap_or(0)
     }
 
-    /// The number of the first detour whose entry no consumer has taken, or of the next detour; that one too if the
-    /// programs' position says nothing that could be. Bottom halves are off.
-    pub(crate) fn first_unread(&self) -> u64 {
+    /// How far the way up has come. Bottom halves are off.
+    pub(crate) fn begun(&self) -> Progress {
         let up = self.up.lock();
         // Cells and numbers are given out together.
         let position = self.detour.program_position().load();
@@ -572,12 +582,11 @@ impl Tap {
         } else {
             unread
         };
-        up.next_number.wrapping_sub(u64::from(unread))
-    }
-
-    /// The number of the next detour: whatever comes from now on has it or a larger one. Bottom halves are off.
-    pub(crate) fn next_number(&self) -> u64 {
-        self.up.lock().next_number
+        Progress {
+            detoured: up.counts.detoured,
+            next: up.next_number,
+            first_unread: up.next_number.wrapping_sub(u64::from(unread)),
+        }
     }
 
     /// Its packets that are out, by the account. Process context.

@@ -103,6 +103,13 @@ impl<T: OnPoll> Server<T> {
         result
     }
 
+    /// Waits until the CPU of the last round has carried on what that has delivered, for no longer than a CPU takes that
+    /// has too much to do. Inside a pause; sleeps.
+    pub(crate) fn settle(&self) {
+        // SAFETY: Valid by the type invariant.
+        unsafe { ffi::nettap_server_settle(self.raw.as_ptr()) };
+    }
+
     /// From the end of the pause in which this is called a thread of the kernel's polls without end, until
     /// this is called again; which thread. Sleeps.
     pub(crate) fn set_busy(&self, busy: bool) -> Result<Option<Process>> {

@@ -156,6 +156,23 @@ void nettap_server_pause(struct nettap_server *server)
 }
 
 /*
+ * While it is paused: what the last round has delivered may wait in its CPU's backlog for a thread of the softirqs'
+ * (wakeup_softirqd()), which no grace period waits for.
+ */
+void nettap_server_settle(struct nettap_server *server)
+{
+	const unsigned long end = jiffies + 2;
+	bool carries;
+
+	do {
+		carries = false;
+		if (smp_call_function_single(READ_ONCE(server->home), asked_for_carriers, &carries, true) || !carries)
+			return;
+		usleep_range(20, 200);
+	} while (time_before(jiffies, end));
+}
+
+/*
  * napi_enable() remembers that there is a thread, and not that it never rests. The thread begins when it is
  * asked for once. It can be stopped only while the NAPI is enabled: napi_stop_kthread() waits for that.
  */
