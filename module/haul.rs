@@ -72,29 +72,26 @@ impl Swept {
     }
 }
 
-/// One haul after the other, until nothing is out. If a flood does not let up, or the program is at its ring all the
-/// time, `close` turns the gate all the same, and there is one more haul: it may be overtaken. Process context; sleeps.
-pub(crate) fn sweep(mut haul: impl FnMut() -> Swept, close: impl FnOnce()) {
+/// One haul after the other, until nothing is out. False, right after a haul: a flood does not let up, or the program is
+/// at its ring all the time; the caller turns the gate all the same. Process context; sleeps.
+pub(crate) fn sweep(mut haul: impl FnMut() -> Swept) -> bool {
     let end = now().saturating_add(ticks(SWEEP_US));
     let mut vain = 0u32;
     loop {
         match haul() {
-            Swept::All => return,
+            Swept::All => return true,
+            Swept::Some(0) => vain = vain.saturating_add(1),
+            Swept::Some(_) => vain = 0,
+        }
+        if vain > VAIN || now() >= end {
+            return false;
+        }
+        if vain > 0 {
             // What is out lies behind a cell that a hook on another CPU has booked and not filled yet. However long
             // that CPU stands still, it has left the hook when this is over.
-            Swept::Some(0) => {
-                vain = vain.saturating_add(1);
-                synchronize();
-            }
-            Swept::Some(_) => {}
-        }
-        if vain == VAIN || now() >= end {
-            break;
+            synchronize();
         }
     }
-    close();
-    synchronize();
-    haul();
 }
 
 /// Entries that are taken out of a detour ring at a time.
@@ -147,7 +144,7 @@ impl Haul {
             .detoured
             .wrapping_sub(ended)
             .wrapping_sub(haul.packets);
-        if unread == Unread::Goes && out == in_ring {
+        if unread == Unread::Goes && out == in_ring && !begun.padded {
             return haul;
         }
         let (id, session) = (tap.label.id, tap.label.session);

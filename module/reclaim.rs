@@ -31,6 +31,7 @@ use crate::round::State;
 use crate::serve::Serving;
 use crate::stats::bump;
 use crate::stats::End;
+use crate::sys::netdev::synchronize;
 use crate::sys::netdev::Rtnl;
 use crate::sys::task::current_exits;
 use crate::sys::task::BottomHalvesOff;
@@ -103,20 +104,21 @@ pub(crate) fn untap(
         }
     };
     // Packets still come and queue up behind those that are being taken back.
-    let tap = Arc::clone(&end.tap);
-    haul::sweep(
-        || {
-            let packets = take_back(serving, &mut end, &mut back, cause, Unread::Goes);
-            let _bh = BottomHalvesOff::new();
-            let ended = end.counts.ends.all();
-            Swept::of(packets, tap.close_when(ended, Gate::Ended, succeed))
-        },
-        || {
+    let swept = haul::sweep(|| {
+        let packets = take_back(serving, &mut end, &mut back, cause, Unread::Goes);
+        let _bh = BottomHalvesOff::new();
+        let ended = end.counts.ends.all();
+        Swept::of(packets, end.tap.close_when(ended, Gate::Ended, succeed))
+    });
+    if !swept {
+        // What is out still may be overtaken.
+        {
             let _bh = BottomHalvesOff::new();
             succeed();
-            tap.close(Gate::Ended);
-        },
-    );
+            end.tap.close(Gate::Ended);
+        }
+        take_back(serving, &mut end, &mut back, cause, Unread::Goes);
+    }
     intake.leave(&end.tap, rtnl);
     take_back(serving, &mut end, &mut back, cause, Unread::Last);
     end.tap.tell_drops_held_back(true);
@@ -182,8 +184,8 @@ fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
         let ended = |state: &mut State| state.end_of(id).map(|end| end.counts.ends.all());
         from.serving.with(ended).unwrap_or(0)
     };
-    let once = || {
-        let haul = Haul::of(&from.tap, &*from.serving, Unread::Goes, ended());
+    let once = |unread| {
+        let haul = Haul::of(&from.tap, &*from.serving, unread, ended());
         let (mut handed, mut passed, mut dropped) = (0u64, 0u64, 0u64);
         let (packets, truesize, recalled) = (haul.packets, haul.truesize, haul.recalled);
         haul.hand(|skb| {
@@ -209,12 +211,16 @@ fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
         });
         Swept::of(packets, turned)
     };
-    haul::sweep(once, || {
-        let _bh = BottomHalvesOff::new();
-        // In this order: nothing passes by both.
-        to.tap.show();
-        from.tap.close(Gate::Waiting);
-    });
+    if !haul::sweep(|| once(Unread::Goes)) {
+        {
+            let _bh = BottomHalvesOff::new();
+            // In this order: nothing passes by both. What is out still may be overtaken.
+            to.tap.show();
+            from.tap.close(Gate::Waiting);
+        }
+        synchronize();
+        once(Unread::Last);
+    }
 }
 
 /// Nobody is to wait for the next program any more: what has waited with taps on standby follows

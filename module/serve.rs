@@ -377,7 +377,7 @@ impl Serving {
             let end = state.taps.get(place).and_then(Option::as_ref);
             end.map(|end| end.counts.ends.all())
         };
-        let once = || {
+        let mut once = |unread| {
             let fate = haul::fate(tap, true);
             let haul = Haul::of(tap, self, unread, self.with(ended).unwrap_or(0));
             back.add(&haul, fate);
@@ -398,7 +398,14 @@ impl Serving {
             };
             Swept::of(packets, self.with(close))
         };
-        haul::sweep(once, || self.with(|_| tap.close(gate)));
+        if !haul::sweep(|| once(unread)) {
+            // What is out still may be overtaken. Of a tap that has stalled, the watchdog sees to it.
+            self.with(|_| tap.close(gate));
+            if gate != Gate::Stalled {
+                synchronize();
+                once(Unread::Last);
+            }
+        }
         back.tell(tap.events(), |event| {
             tap.describe(event);
             event.cause = match gate {

@@ -114,6 +114,8 @@ struct Up {
     stash: Stash,
     /// Never goes back, unlike the counters.
     next_number: u64,
+    /// What that was when a cell was padded last.
+    padded: u64,
     counts: DetourCounts,
 }
 
@@ -134,6 +136,8 @@ pub(crate) struct Progress {
     /// That of the first detour whose entry no consumer has taken, or of the next detour; that one too if the programs'
     /// position says nothing that could be.
     pub(crate) first_unread: u64,
+    /// Whether padding may lie among the cells of these.
+    pub(crate) padded: bool,
 }
 
 /// A cell of the detour ring that a packet has booked.
@@ -238,6 +242,7 @@ impl Tap {
                     producer: PrivateProducer::new(),
                     stash: Stash::new(),
                     next_number: 0,
+                    padded: 0,
                     counts: DetourCounts::default(),
                 },
                 "nettap_up"
@@ -396,6 +401,7 @@ impl Tap {
     #[inline(never)]
     pub(crate) fn unbook(&self, extent: Extent) {
         let mut up = self.up.lock();
+        up.padded = up.next_number;
         let counts = &mut up.counts;
         counts.detoured = counts.detoured.wrapping_sub(1);
         self.begun.packets.store(counts.detoured, Relaxed);
@@ -573,19 +579,20 @@ impl Tap {
 
     /// How far the way up has come. Bottom halves are off.
     pub(crate) fn begun(&self) -> Progress {
-        let up = self.up.lock();
-        // Cells and numbers are given out together.
-        let position = self.detour.program_position().load();
-        let unread = up.producer.head().wrapping_sub(position);
-        let unread = if unread > self.detour.size() {
+        let mut up = self.up.lock();
+        // Cells and numbers are given out together. A position that goes back is not believed.
+        let (size, position) = (self.detour.size(), self.detour.program_position());
+        let unread = if up.producer.head().wrapping_sub(position.load()) > size {
             0
         } else {
-            unread
+            size.wrapping_sub(up.producer.room(size, position))
         };
+        let first_unread = up.next_number.wrapping_sub(u64::from(unread));
         Progress {
             detoured: up.counts.detoured,
             next: up.next_number,
-            first_unread: up.next_number.wrapping_sub(u64::from(unread)),
+            first_unread,
+            padded: up.padded > first_unread,
         }
     }
 
