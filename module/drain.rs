@@ -120,8 +120,11 @@ impl State {
     /// Takes entries from one ring; how many cells it went on.
     pub(crate) fn drain(&mut self, id: u32, ring: Ring, budget: usize, to: &mut Outbox) -> usize {
         match ring {
-            Ring::Dealloc => self.drain_dealloc(id, budget, to),
-            Ring::Revert(place) => self.drain_revert(id, place, budget, to),
+            Ring::Dealloc if self.has_deallocs() => self.drain_dealloc(id, budget, to),
+            Ring::Revert(place) if self.has_reverts(place) => {
+                self.drain_revert(id, place, budget, to)
+            }
+            Ring::Dealloc | Ring::Revert(_) => 0,
         }
     }
 
@@ -167,15 +170,11 @@ impl State {
         }
     }
 
-    /// Takes entries from the dealloc ring.
+    /// Takes entries from the dealloc ring, which [has](State::has_deallocs) some.
     pub(crate) fn drain_dealloc(&mut self, id: u32, budget: usize, outbox: &mut Outbox) -> usize {
         let Some(supply) = self.supply.as_mut() else {
             return 0;
         };
-        let cells = supply.dealloc.cells();
-        if supply.consumer.is_idle(&cells) {
-            return 0;
-        }
         let (region, ring) = (Arc::clone(&supply.region), Arc::clone(&supply.dealloc));
         let cells = ring.cells();
         let mut consumer = core::mem::replace(&mut supply.consumer, PrivateConsumer::new());
@@ -245,7 +244,7 @@ impl State {
         work
     }
 
-    /// Takes entries from the revert ring of the tap at `place`.
+    /// Takes entries from the revert ring of the tap at `place`, which [has](State::has_reverts) some.
     pub(crate) fn drain_revert(
         &mut self,
         id: u32,
@@ -256,9 +255,6 @@ impl State {
         let Some(Some(end)) = self.taps.get_mut(place) else {
             return 0;
         };
-        if end.consumer.is_idle(&end.tap.revert.cells()) {
-            return 0;
-        }
         let (tap, device) = (Arc::clone(&end.tap), Arc::clone(&end.device));
         let mut consumer = core::mem::replace(&mut end.consumer, PrivateConsumer::new());
         let mut taker = core::mem::replace(&mut self.taker, Taker::nobody());

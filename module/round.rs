@@ -447,14 +447,14 @@ impl State {
 
     /// Whether there is anything in the dealloc ring.
     #[inline]
-    fn has_deallocs(&self) -> bool {
+    pub(crate) fn has_deallocs(&self) -> bool {
         let supply = self.supply.as_ref();
         supply.is_some_and(|s| !s.consumer.is_idle(&s.dealloc.cells()))
     }
 
     /// The same of the revert ring of the tap at `place`.
     #[inline(always)]
-    fn has_reverts(&self, place: usize) -> bool {
+    pub(crate) fn has_reverts(&self, place: usize) -> bool {
         let end = self.taps.get(place).and_then(Option::as_ref);
         end.is_some_and(|end| !end.consumer.is_idle(&end.tap.revert.cells()))
     }
