@@ -77,6 +77,8 @@ pub(crate) struct State {
     /// Packets that the session's taps had detoured at the last round, and calls that the program had made.
     detoured: u64,
     calls: u64,
+    /// Whether the packets of the last round were a flow.
+    flowed: bool,
     asleep: bool,
     fruitless: u32,
     alpha: Duration,
@@ -153,6 +155,7 @@ impl State {
             tend_at: 0,
             detoured: 0,
             calls: 0,
+            flowed: false,
             asleep: true,
             fruitless: PATIENCE,
             alpha,
@@ -360,6 +363,8 @@ impl State {
         // Batches of its own for which the program calls: it does not wait for the timer.
         let called = core::mem::replace(&mut self.calls, calls) != calls;
         let rings = called && !fresh && work >= BATCH;
+        let flows = new >= FLOW || rings;
+        let flowed = core::mem::replace(&mut self.flowed, flows);
         self.detoured = detoured;
         if fresh || worked {
             attention.turn(true);
@@ -368,12 +373,15 @@ impl State {
         } else {
             attention.turn(false);
         }
-        if new >= FLOW || rings {
+        if flows {
             let slow = min.saturating_mul(FLOWING).min(max);
             self.alpha = self.alpha.saturating_mul(2).min(slow);
         } else if fresh {
-            // The answer to a new packet comes soon, or the next one for which somebody waited.
-            self.alpha = min;
+            // The answer to a new packet comes soon, or the next one for which somebody waited. But a round right after
+            // one of a flow has only come by chance so soon.
+            if !flowed {
+                self.alpha = min;
+            }
         } else if worked {
             self.alpha = self.alpha.checked_div(2).unwrap_or(min).max(min);
         } else {
