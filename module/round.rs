@@ -341,8 +341,8 @@ impl State {
             })
     }
 
-    /// After a round that did so much work, when the program has made so many calls: when to look again, or nothing,
-    /// sleeping, the rings say so; and whether packets are new.
+    /// After a round that did so much work, when the program has made so many calls and the timer is armed or not: when
+    /// to look again, or nothing, sleeping, the rings say so; and whether packets are new.
     ///
     /// Packets that flow ask for rounds themselves, as long as they find something given back; the timer is
     /// for the last of them, so it may be slow while they flow.
@@ -356,6 +356,7 @@ impl State {
         calls: u64,
         (min, max): (Duration, Duration),
         attention: &Attention,
+        armed: bool,
     ) -> (Option<Duration>, bool) {
         let (detoured, outstanding) = self.out();
         let new = detoured.wrapping_sub(self.detoured);
@@ -377,9 +378,9 @@ impl State {
             let slow = min.saturating_mul(FLOWING).min(max);
             self.alpha = self.alpha.saturating_mul(2).min(slow);
         } else if fresh {
-            // The answer to a new packet comes soon, or the next one for which somebody waited. But a round right after
-            // one of a flow has only come by chance so soon.
-            if !flowed {
+            // The answer to a new packet comes soon, or the next one for which somebody waited. But a round that a detour
+            // asks for right after the timer's finds few packets of a flow by chance.
+            if !(flowed && armed) {
                 self.alpha = min;
             }
         } else if worked {

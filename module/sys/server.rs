@@ -148,6 +148,12 @@ impl<T: OnPoll> Server<T> {
         unsafe { ffi::nettap_server_defer(self.raw.as_ptr()) };
     }
 
+    /// Whether a round is asked for that has not come yet.
+    pub(crate) fn is_armed(&self) -> bool {
+        // SAFETY: Valid by the type invariant.
+        unsafe { ffi::nettap_server_is_armed(self.raw.as_ptr()) }
+    }
+
     /// Asks for a round after `delay`, unless one is asked for already.
     pub(crate) fn arm(&self, delay: Duration) {
         let ns = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);

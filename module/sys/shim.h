@@ -178,6 +178,7 @@ void nettap_server_start(struct nettap_server *server, void *owner);
 void nettap_server_stop(struct nettap_server *server);
 void nettap_server_pause(struct nettap_server *server);
 void nettap_server_settle(struct nettap_server *server);
+bool nettap_server_is_armed(const struct nettap_server *server);
 void nettap_server_resume(struct nettap_server *server);
 int nettap_server_set_busy(struct nettap_server *server, bool busy);
 struct pid *nettap_server_thread(struct nettap_server *server);

@@ -250,8 +250,13 @@ void nettap_server_defer(struct nettap_server *server)
 	queue_work(system_dfl_wq, &server->work);
 }
 
+bool nettap_server_is_armed(const struct nettap_server *server)
+{
+	return hrtimer_is_queued((struct hrtimer *)&server->timer);
+}
+
 void nettap_server_arm(struct nettap_server *server, u64 ns)
 {
-	if (!hrtimer_is_queued(&server->timer))
+	if (!nettap_server_is_armed(server))
 		hrtimer_start(&server->timer, ns_to_ktime(ns), HRTIMER_MODE_REL_PINNED_SOFT);
 }
