@@ -27,7 +27,6 @@ use crate::haul::TakenBack;
 use crate::haul::Unread;
 use crate::intake::Intake;
 use crate::region::Region;
-use crate::round::State;
 use crate::serve::Serving;
 use crate::stats::bump;
 use crate::stats::End;
@@ -181,8 +180,10 @@ pub(crate) fn take_over(intake: &Intake, to: &Arc<Inlet>, _rtnl: &Rtnl) -> Resul
 fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
     let id = from.tap.label.id;
     let ended = || {
-        let ended = |state: &mut State| state.end_of(id).map(|end| end.counts.ends.all());
-        from.serving.with(ended).unwrap_or(0)
+        let end = from
+            .serving
+            .with(|state| state.end_of(id).map(|end| end.counts.ends.all()));
+        end.unwrap_or(0)
     };
     let once = |unread| {
         let haul = Haul::of(&from.tap, &*from.serving, unread, ended());
