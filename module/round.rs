@@ -36,9 +36,9 @@ use crate::watch::Pulse;
 
 /// Timed rounds without work, nothing being out, before the server sleeps.
 const PATIENCE: u32 = 16;
-/// So many new packets since the last round are a flow; fewer may be all that somebody waits for.
+/// So many new packets since the timer's last round are a flow; fewer may be all that somebody waits for.
 const FLOW: u64 = 4;
-/// So many entries in one round are a flow, too, if the program has called for it.
+/// So many entries are a flow, too, if the program has called for them.
 const BATCH: usize = 16;
 /// While packets flow the timer waits up to so many times the shortest α.
 const FLOWING: u32 = 8;
@@ -74,14 +74,11 @@ pub(crate) struct State {
     /// not take it.
     tended: u32,
     tend_at: u64,
-    /// Packets that the session's taps had detoured at the last round, and calls that the program had made.
+    /// Packets that the session's taps had detoured at the last round.
     detoured: u64,
-    calls: u64,
-    /// Whether the packets of the last round were a flow.
-    flowed: bool,
     asleep: bool,
     fruitless: u32,
-    alpha: Duration,
+    pace: Pace,
     pulse: Pulse,
     quiet: Quiet,
     /// Takes the packets of the session's taps out of the account.
@@ -111,6 +108,49 @@ impl Attention {
         if self.get() != to {
             self.0.store(to, Relaxed);
         }
+    }
+}
+
+/// α, and what there was when it was last set.
+struct Pace {
+    alpha: Duration,
+    /// Packets that had been detoured.
+    detoured: u64,
+    /// Calls that the program had made.
+    calls: u64,
+    /// What rounds have done since.
+    work: usize,
+}
+
+impl Pace {
+    /// Of a session in which nothing has happened.
+    fn of(alpha: Duration) -> Self {
+        Self {
+            alpha,
+            detoured: 0,
+            calls: 0,
+            work: 0,
+        }
+    }
+
+    /// Sets α between two bounds, for what has come since that was done last.
+    fn set(&mut self, detoured: u64, calls: u64, (min, max): (Duration, Duration)) {
+        let new = detoured.wrapping_sub(core::mem::replace(&mut self.detoured, detoured));
+        let called = core::mem::replace(&mut self.calls, calls) != calls;
+        let work = core::mem::replace(&mut self.work, 0);
+        // Batches of its own for which the program calls: it does not wait for the timer.
+        let rings = called && new == 0 && work >= BATCH;
+        self.alpha = if new >= FLOW || rings {
+            let slow = min.saturating_mul(FLOWING).min(max);
+            self.alpha.saturating_mul(2).min(slow)
+        } else if new != 0 {
+            // The answer to a new packet comes soon, or the next one for which somebody waited.
+            min
+        } else if work > 0 {
+            self.alpha.checked_div(2).unwrap_or(min).max(min)
+        } else {
+            self.alpha.saturating_mul(2).min(max)
+        };
     }
 }
 
@@ -154,11 +194,9 @@ impl State {
             tended: 0,
             tend_at: 0,
             detoured: 0,
-            calls: 0,
-            flowed: false,
             asleep: true,
             fruitless: PATIENCE,
-            alpha,
+            pace: Pace::of(alpha),
             pulse: Pulse::new(),
             quiet: Quiet::Reached,
             taker: Taker::new(),
@@ -341,11 +379,12 @@ impl State {
             })
     }
 
-    /// After a round that did so much work, when the program has made so many calls and the timer is armed or not: when
-    /// to look again, or nothing, sleeping, the rings say so; and whether packets are new.
+    /// After a round that did so much work, when the program has made so many calls: when to look again, or nothing,
+    /// sleeping, the rings say so; and whether packets are new.
     ///
     /// Packets that flow ask for rounds themselves, as long as they find something given back; the timer is
-    /// for the last of them, so it may be slow while they flow.
+    /// for the last of them, so it may be slow while they flow. Whether they flow is asked when its round is `due`: one
+    /// that somebody has asked for in between may come right after another, and finds few new packets by chance.
     ///
     /// A detour counts its packet and then looks at `attention` with no barrier between the two. So there is a
     /// grace period between the end of attention and sleep: whoever still saw it has counted by then, and
@@ -356,42 +395,26 @@ impl State {
         calls: u64,
         (min, max): (Duration, Duration),
         attention: &Attention,
-        armed: bool,
+        due: bool,
     ) -> (Option<Duration>, bool) {
         let (detoured, outstanding) = self.out();
-        let new = detoured.wrapping_sub(self.detoured);
-        let (fresh, worked) = (new != 0, work > 0);
-        // Batches of its own for which the program calls: it does not wait for the timer.
-        let called = core::mem::replace(&mut self.calls, calls) != calls;
-        let rings = called && !fresh && work >= BATCH;
-        let flows = new >= FLOW || rings;
-        let flowed = core::mem::replace(&mut self.flowed, flows);
-        self.detoured = detoured;
+        let before = core::mem::replace(&mut self.detoured, detoured);
+        let (fresh, worked) = (before != detoured, work > 0);
         if fresh || worked {
             attention.turn(true);
             self.quiet = Quiet::No;
             self.fruitless = 0;
         } else {
             attention.turn(false);
-        }
-        if flows {
-            let slow = min.saturating_mul(FLOWING).min(max);
-            self.alpha = self.alpha.saturating_mul(2).min(slow);
-        } else if fresh {
-            // The answer to a new packet comes soon, or the next one for which somebody waited. But a round that a detour
-            // asks for right after the timer's finds few packets of a flow by chance.
-            if !(flowed && armed) {
-                self.alpha = min;
-            }
-        } else if worked {
-            self.alpha = self.alpha.checked_div(2).unwrap_or(min).max(min);
-        } else {
             self.fruitless = self.fruitless.saturating_add(1);
-            self.alpha = self.alpha.saturating_mul(2).min(max);
+        }
+        self.pace.work = self.pace.work.saturating_add(work);
+        if due {
+            self.pace.set(detoured, calls, (min, max));
         }
         if outstanding || worked || self.fruitless < PATIENCE || !self.quiet.is_reached() {
             self.set_asleep(false);
-            return (Some(self.alpha), fresh);
+            return (Some(self.pace.alpha), fresh);
         }
         if self.out().0 != detoured {
             // One that still saw attention. It is new to the next round, which is soon.

@@ -155,7 +155,7 @@ impl OnPoll for Serving {
                 self.calls.get(),
                 (self.alpha_min, self.alpha_max),
                 &self.attentive,
-                self.server.is_armed(),
+                !more && !self.server.is_armed(),
             )
         };
         let overdue = state.watch(self.calls.get());
