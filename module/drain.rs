@@ -3,7 +3,7 @@
 //! What a program gives back: the entries of its dealloc and revert rings, taken, checked against the
 //! account, and turned into packets to be delivered.
 //!
-//! Nearly always an entry names a packet of the tap that the one before it was of, unchanged, in one mbuf:
+//! Nearly always an entry names a packet of the tap that the one before it was of, and is changed or not as that was:
 //! [`Freed::take_back`] is for those, and what they count is added up for a whole run of them. All
 //! others go one by one through [`Region::claim`](crate::region::Region::claim).
 //!
@@ -16,13 +16,14 @@ use crate::drops;
 use crate::flows::NO_FLOW;
 use crate::outbox::Outbox;
 use crate::policies::way_of;
+use crate::region::Back;
 use crate::region::Claim;
+use crate::region::Filled;
 use crate::region::Freed;
 use crate::region::Packet;
 use crate::region::Refusal;
 use crate::region::Single;
 use crate::region::Theirs;
-use crate::region::Unchanged;
 use crate::revert;
 use crate::revert::Outlet;
 use crate::round::Ring;
@@ -31,6 +32,7 @@ use crate::stats::bump;
 use crate::stats::End;
 use crate::stats::Flaw;
 use crate::sys::hook::Way;
+use crate::sys::netdev::Device;
 use crate::sys::skb::Taker;
 use crate::sys::word::SharedWord;
 use crate::tap::Tap;
@@ -40,14 +42,31 @@ use crate::uapi::ring::REVERT_CHANGED;
 use crate::uapi::ring::REVERT_FLAGS;
 use crate::uapi::stats::Refused;
 
-/// Packets of one tap that come back one after the other and end alike.
+/// Packets of one tap that come back one after the other and end alike, but that some were changed.
 struct Run {
     tap: Arc<Tap>,
     theirs: Theirs,
     place: usize,
     end: End,
+    all: Sum,
+    /// Those that were changed and have not crossed end as such.
+    changed: Sum,
+}
+
+/// Packets, and the memory that they held.
+#[derive(Clone, Copy, Default)]
+struct Sum {
     packets: u64,
     truesize: u64,
+}
+
+impl Sum {
+    /// One more.
+    #[inline(always)]
+    fn add(&mut self, truesize: u32) {
+        self.packets = self.packets.wrapping_add(1);
+        self.truesize = self.truesize.wrapping_add(u64::from(truesize));
+    }
 }
 
 impl Run {
@@ -58,8 +77,8 @@ impl Run {
             tap,
             place,
             end,
-            packets: 0,
-            truesize: 0,
+            all: Sum::default(),
+            changed: Sum::default(),
         }
     }
 
@@ -71,12 +90,28 @@ impl Run {
         taker: &mut Taker,
         freed: &mut Freed<'_>,
         outbox: &mut Outbox,
-    ) -> Option<Unchanged> {
+    ) -> Option<Back> {
         let back = freed.take_back(entry, self.theirs, taker)?;
         if back.flow != NO_FLOW {
             self.remember(back.flow, outbox);
         }
         Some(back)
+    }
+
+    /// The same for one that the program has changed, with the mbuf in which it did.
+    #[inline(always)]
+    fn take_changed(
+        &self,
+        entry: Entry,
+        taker: &mut Taker,
+        freed: &mut Freed<'_>,
+        outbox: &mut Outbox,
+    ) -> Option<(Back, Filled)> {
+        let (back, mbuf) = freed.take_back_one(entry, self.theirs, taker)?;
+        if back.flow != NO_FLOW {
+            self.remember(back.flow, outbox);
+        }
+        Some((back, mbuf))
     }
 
     /// Its flow has it out until it is delivered. Out of the way of those that are of none.
@@ -88,28 +123,36 @@ impl Run {
     /// Counts a packet that has ended as the others.
     #[inline(always)]
     fn count(&mut self, truesize: u32) {
-        self.packets = self.packets.wrapping_add(1);
-        self.truesize = self.truesize.wrapping_add(u64::from(truesize));
+        self.all.add(truesize);
+    }
+
+    /// The same for one that was changed.
+    fn count_changed(&mut self, truesize: u32) {
+        if self.end == End::Reverted {
+            self.changed.add(truesize);
+        } else {
+            self.all.add(truesize);
+        }
     }
 }
 
 /// What nearly always comes next on a revert ring is what came last.
 #[derive(Clone, Copy)]
 enum Kind {
-    /// Packets of the ring's own tap, unchanged.
+    /// Packets of the ring's own tap that go on as they were.
     Home,
-    /// Packets that another tap has detoured.
-    Across,
+    /// Packets of a tap that are turned round or of another ring's, or among which changed ones are.
+    Other,
     /// New packets.
     New,
 }
 
 /// What one entry of a revert ring was.
 enum Came {
-    /// A packet of the ring's own tap.
-    Home,
-    /// An unchanged packet of another tap.
-    Across(u32),
+    /// A packet of this tap, as it was.
+    Unchanged(u32),
+    /// A packet of this tap, changed.
+    Changed(u32),
     /// A new packet.
     New,
     /// Nothing that others are likely to follow.
@@ -157,15 +200,16 @@ impl State {
     fn finish(&mut self, run: Option<Run>) {
         let Some(run) = run else { return };
         if run.end == End::DroppedByProgram {
-            bump(&mut self.deallocated, run.packets);
+            bump(&mut self.deallocated, run.all.packets);
         }
-        self.ended(run.place, run.packets, run.truesize, run.end);
+        self.ended(run.place, run.all, run.end);
+        self.ended(run.place, run.changed, End::Changed);
     }
 
-    fn ended(&mut self, place: usize, packets: u64, truesize: u64, how: End) {
-        if packets > 0 {
+    fn ended(&mut self, place: usize, sum: Sum, how: End) {
+        if sum.packets > 0 {
             if let Some(Some(end)) = self.taps.get_mut(place) {
-                end.ended_all(packets, truesize, how);
+                end.ended_all(sum.packets, sum.truesize, how);
             }
         }
     }
@@ -185,7 +229,7 @@ impl State {
         loop {
             let left = left_of(budget, begin, &consumer, outbox);
             if let Some(run) = &mut run {
-                consumer.take_plain(&cells, left, |entry| {
+                consumer.take_run(&cells, left, 0, |entry| {
                     let Some(back) = run.take(entry, &mut taker, &mut freed, outbox) else {
                         return false;
                     };
@@ -262,15 +306,14 @@ impl State {
         let cells = tap.revert.cells();
         let mut freed = Freed::of(&tap.region);
         let outlet = revert::outlet_of(tap.options.mode);
-        // Nearly always a packet goes on from where it was detoured, or across from the same tap as the last.
         let straight = outlet == natural_outlet(way_of(tap.options.mode));
         let mut home = Run::of(Arc::clone(&tap), place, End::Reverted);
-        let mut across: Option<Run> = None;
-        let mut kind = if straight { Kind::Home } else { Kind::Across };
+        let mut other: Option<(Run, Arc<Device>)> = None;
+        let mut kind = if straight { Kind::Home } else { Kind::Other };
         loop {
             let left = left_of(budget, begin, &consumer, outbox);
-            match (kind, &mut across) {
-                (Kind::Home, _) => consumer.take_plain(&cells, left, |entry| {
+            match (kind, &mut other) {
+                (Kind::Home, _) => consumer.take_run(&cells, left, 0, |entry| {
                     let Some(back) = home.take(entry, &mut taker, &mut freed, outbox) else {
                         return false;
                     };
@@ -278,31 +321,52 @@ impl State {
                     outbox.add(back.skb, outlet, place);
                     true
                 }),
-                (Kind::Across, Some(across)) => {
-                    let way = way_of(across.tap.options.mode);
-                    consumer.take_plain(&cells, left, |entry| {
-                        let Some(mut back) = across.take(entry, &mut taker, &mut freed, outbox)
-                        else {
+                (Kind::Other, Some((run, from))) => {
+                    let way = way_of(run.tap.options.mode);
+                    let turns = run.place != place || !straight;
+                    consumer.take_run(&cells, left, REVERT_CHANGED, |entry| {
+                        if entry.flags == 0 {
+                            let taken = run.take(entry, &mut taker, &mut freed, outbox);
+                            let Some(mut back) = taken else {
+                                return false;
+                            };
+                            let cross = |skb| revert::cross(skb, way, outlet, &device);
+                            match if turns { cross(&mut back.skb) } else { Ok(()) } {
+                                Ok(()) => {
+                                    run.count(back.truesize);
+                                    outbox.add(back.skb, outlet, place);
+                                }
+                                Err(flaw) => self.refuse(run.place, back, flaw, outbox),
+                            }
+                            return true;
+                        }
+                        let taken = run.take_changed(entry, &mut taker, &mut freed, outbox);
+                        let Some((mut back, mbuf)) = taken else {
                             return false;
                         };
-                        match revert::cross(&mut back.skb, way, outlet, &device) {
+                        let skb = &mut back.skb;
+                        let mut result = revert::apply_one(&tap.region, mbuf, skb, way, from);
+                        if result.is_ok() && turns {
+                            result = revert::cross(skb, way, outlet, &device);
+                        }
+                        match result {
                             Ok(()) => {
-                                across.count(back.truesize);
+                                run.count_changed(back.truesize);
                                 outbox.add(back.skb, outlet, place);
                             }
-                            Err(flaw) => self.refuse(across.place, back, flaw, outbox),
+                            Err(flaw) => self.refuse(run.place, back, flaw, outbox),
                         }
                         true
                     })
                 }
-                (Kind::New, _) => consumer.take_plain(&cells, left, |entry| {
+                (Kind::New, _) => consumer.take_run(&cells, left, 0, |entry| {
                     let Some(single) = tap.region.take_allocated(entry, id) else {
                         return false;
                     };
                     self.send_new(id, place, &tap, single, outbox, &mut freed);
                     true
                 }),
-                (Kind::Across, None) => 0,
+                (Kind::Other, None) => 0,
             };
             if left_of(budget, begin, &consumer, outbox) == 0 {
                 break;
@@ -312,18 +376,22 @@ impl State {
             };
             kind = match self.revert_one(id, place, &tap, entry, &mut taker, outbox, &mut freed) {
                 Came::New => Kind::New,
-                Came::Across(from) => {
-                    if let Some(next) = self.run_of(from, End::Crossed) {
-                        self.finish_across(across.replace(next), place);
+                Came::Unchanged(from) if straight && from == tap.label.id => Kind::Home,
+                Came::Unchanged(from) | Came::Changed(from) => {
+                    if !other
+                        .as_ref()
+                        .is_some_and(|(run, _)| run.tap.label.id == from)
+                    {
+                        let next = self.run_to(place, from);
+                        self.finish_other(core::mem::replace(&mut other, next), place);
                     }
-                    Kind::Across
+                    Kind::Other
                 }
-                Came::Home if straight => Kind::Home,
-                Came::Home | Came::Strange => kind,
+                Came::Strange => kind,
             };
         }
         self.taker = taker;
-        self.finish_across(across, place);
+        self.finish_other(other, place);
         self.finish(Some(home));
         let work = consumer.position().wrapping_sub(begin) as usize;
         if work > 0 {
@@ -336,18 +404,30 @@ impl State {
         work
     }
 
-    /// Counts what has come across to the tap at `place` in a run.
-    fn finish_across(&mut self, run: Option<Run>, place: usize) {
-        if let (Some(run), Some(Some(end))) = (&run, self.taps.get_mut(place)) {
-            bump(&mut end.counts.crossed_in, run.packets);
+    /// A run to the tap at `place` of the tap with this id, and its interface, if it is one of the session's.
+    fn run_to(&self, place: usize, from: u32) -> Option<(Run, Arc<Device>)> {
+        let mut run = self.run_of(from, End::Reverted)?;
+        run.end = end_of(run.place == place, false);
+        let device = &self.taps.get(run.place)?.as_ref()?.device;
+        Some((run, Arc::clone(device)))
+    }
+
+    /// Counts what has come in such a run.
+    fn finish_other(&mut self, run: Option<(Run, Arc<Device>)>, place: usize) {
+        let run = run.map(|(run, _)| run);
+        let crossed = run.as_ref().filter(|run| run.place != place);
+        if let (Some(run), Some(Some(end))) = (crossed, self.taps.get_mut(place)) {
+            bump(&mut end.counts.crossed_in, run.all.packets);
         }
         self.finish(run);
     }
 
     /// Drops a packet of the tap at `home`, for what is wrong with it.
     #[inline(never)]
-    fn refuse(&mut self, home: usize, back: Unchanged, flaw: Flaw, outbox: &mut Outbox) {
-        self.ended(home, 1, u64::from(back.truesize), End::Refused(flaw));
+    fn refuse(&mut self, home: usize, back: Back, flaw: Flaw, outbox: &mut Outbox) {
+        let mut sum = Sum::default();
+        sum.add(back.truesize);
+        self.ended(home, sum, End::Refused(flaw));
         outbox.add(back.skb, Outlet::Drop, home);
     }
 
@@ -378,13 +458,12 @@ impl State {
         let may = |holder| holder == own || self.holds(id, holder);
         match to.region.claim(entry, may, taker) {
             Ok(Claim::Packet(packet)) => {
-                let unchanged = entry.flags & REVERT_CHANGED == 0;
                 let from = packet.tap;
                 self.revert_packet(place, to, entry, packet, outbox, freed);
-                match unchanged {
-                    _ if from == to.label.id => Came::Home,
-                    true => Came::Across(from),
-                    false => Came::Strange,
+                if entry.flags & REVERT_CHANGED == 0 {
+                    Came::Unchanged(from)
+                } else {
+                    Came::Changed(from)
                 }
             }
             // It was the session's own a moment ago, and is handled above.
@@ -455,9 +534,7 @@ impl State {
         }
         let end = match result {
             Err(flaw) => End::Refused(flaw),
-            Ok(()) if home != place => End::Crossed,
-            Ok(()) if changed => End::Changed,
-            Ok(()) => End::Reverted,
+            Ok(()) => end_of(home == place, changed),
         };
         let outlet = if result.is_ok() { outlet } else { Outlet::Drop };
         if let Some(Some(from)) = self.taps.get_mut(home) {
@@ -511,6 +588,15 @@ fn left_of(
 ) -> usize {
     let done = consumer.position().wrapping_sub(begin) as usize;
     budget.saturating_sub(done).min(outbox.room())
+}
+
+/// How a packet ends that a tap's revert ring brings, its own or another tap's.
+fn end_of(own: bool, changed: bool) -> End {
+    match (own, changed) {
+        (false, _) => End::Crossed,
+        (true, true) => End::Changed,
+        (true, false) => End::Reverted,
+    }
 }
 
 /// Where a packet goes when nothing turns it round.

@@ -747,14 +747,22 @@ impl Theirs {
     }
 }
 
-/// A detoured packet that goes on as it was.
-pub(crate) struct Unchanged {
-    /// The packet.
+/// A detoured packet that has come back, and whose mbufs will be free.
+pub(crate) struct Back {
+    /// The packet, as it was.
     pub(crate) skb: Skb,
     /// Memory that it holds.
     pub(crate) truesize: u32,
     /// Its flow, see `flows`.
     pub(crate) flow: u32,
+}
+
+/// An mbuf, and how many bytes the kernel has put into it. It names memory that is nobody else's only while the
+/// [`Chain`] or [`Freed`] lives that it is from.
+#[derive(Clone, Copy)]
+pub(crate) struct Filled {
+    pub(crate) index: u32,
+    pub(crate) len: u32,
 }
 
 /// Mbufs in the kernel's hands; dropped, they are free.
@@ -798,10 +806,11 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// How many bytes the kernel put into one of them.
-    pub(crate) fn len(&self, index: u32) -> u32 {
+    /// One of them, as the kernel has filled it.
+    pub(crate) fn filled(&self, index: u32) -> Filled {
         let slot = self.region.slots.get(index as usize);
-        slot.map_or(0, |slot| slot.len.load(Relaxed))
+        let len = slot.map_or(0, |slot| slot.len.load(Relaxed));
+        Filled { index, len }
     }
 
     /// Hands a detoured packet to a tap; the name that its ring shall carry.
@@ -984,7 +993,7 @@ impl<'a> Freed<'a> {
         entry: Entry,
         theirs: Theirs,
         taker: &mut Taker,
-    ) -> Option<Unchanged> {
+    ) -> Option<Back> {
         let slot = self.region.slots.get(entry.index as usize)?;
         if slot.word() != theirs.0.in_use(entry.generation) {
             return None;
@@ -998,11 +1007,30 @@ impl<'a> Freed<'a> {
         } else {
             self.link(entry.index, count);
         }
-        Some(Unchanged {
+        Some(Back {
             skb,
             truesize,
             flow,
         })
+    }
+
+    /// The same for a packet that was put into one mbuf; what is there may be read until this is dropped.
+    #[inline(always)]
+    pub(crate) fn take_back_one(
+        &mut self,
+        entry: Entry,
+        theirs: Theirs,
+        taker: &mut Taker,
+    ) -> Option<(Back, Filled)> {
+        let slot = self.region.slots.get(entry.index as usize)?;
+        if slot.word() != theirs.0.in_use(entry.generation) || slot.count.load(Relaxed) != 1 {
+            return None;
+        }
+        let filled = Filled {
+            index: entry.index,
+            len: slot.len.load(Relaxed),
+        };
+        Some((self.take_back(entry, theirs, taker)?, filled))
     }
 
     #[inline(never)]

@@ -9,6 +9,7 @@
 use kernel::prelude::*;
 
 use crate::region::Chain;
+use crate::region::Filled;
 use crate::region::Freed;
 use crate::region::Region;
 use crate::region::Single;
@@ -60,34 +61,74 @@ pub(crate) fn apply_changes(
 ) -> Result<(), Flaw> {
     // Nearly always there is one mbuf, and a room for many takes longer to sweep than it to change.
     if chain.count() == 1 {
-        apply_to::<1>(region, chain, skb, way, home)
+        apply_one(region, chain.filled(chain.head()), skb, way, home)
     } else {
-        apply_to::<{ CHAIN_MAX as usize }>(region, chain, skb, way, home)
+        apply_many(region, chain, skb, way, home)
     }
 }
 
-/// The same for a chain of at most `N`.
 #[inline(never)]
-fn apply_to<const N: usize>(
+fn apply_many(
     region: &Region,
     chain: &Chain<'_>,
     skb: &mut Skb,
     way: Way,
     home: &Device,
 ) -> Result<(), Flaw> {
-    let (extent, gso) = (skb.extent(way), skb.is_gso());
-    let mut windows = [None::<(u32, Window)>; N];
+    let mut windows = [None::<(u32, Window)>; CHAIN_MAX as usize];
     let mut first = None;
     let mut shape = Shape::new(chain.count(), region.mbuf_size());
     for (index, place) in chain.indices().zip(windows.iter_mut()) {
         let header = region.read_header(index).ok_or(Flaw::Shape)?;
-        let window = shape.add(&header, chain.len(index)).ok_or(Flaw::Shape)?;
+        let window = shape.add(&header, chain.filled(index).len);
         first.get_or_insert(header);
-        *place = Some((index, window));
+        *place = Some((index, window.ok_or(Flaw::Shape)?));
     }
-    let (head, tail) = (shape.head(), shape.tail());
     let first = first.ok_or(Flaw::Shape)?;
-    let offload = Offload::of(&first).ok_or(Flaw::Offload)?;
+    apply(region, &first, &shape, &windows, skb, way, home)
+}
+
+/// The same for a packet that was put into one mbuf. Nearly always it is an ordinary one that lies in one piece
+/// and is as long as before.
+#[inline(always)]
+pub(crate) fn apply_one(
+    region: &Region,
+    mbuf: Filled,
+    skb: &mut Skb,
+    way: Way,
+    home: &Device,
+) -> Result<(), Flaw> {
+    let header = region.read_header(mbuf.index).ok_or(Flaw::Shape)?;
+    let mut shape = Shape::new(1, region.mbuf_size());
+    let window = shape.add(&header, mbuf.len).ok_or(Flaw::Shape)?;
+    if shape.head() == 0 && shape.tail() == 0 && shape.len() >= FRAME_MIN {
+        let offload = Offload::of(&header).ok_or(Flaw::Offload)?;
+        let from = region
+            .offset(mbuf.index)
+            .wrapping_add(window.offset() as usize);
+        let change = skb.change(way, &offload, region.pages(), from, window.len(), home);
+        if change != Err(EAGAIN) {
+            return change.map_err(|_| Flaw::Offload);
+        }
+    }
+    let windows = [Some((mbuf.index, window))];
+    apply(region, &header, &shape, &windows, skb, way, home)
+}
+
+/// The same for any packet: the copied header of its first mbuf, the shape of its chain, and where its bytes are.
+#[inline(never)]
+fn apply(
+    region: &Region,
+    first: &Header,
+    shape: &Shape,
+    windows: &[Option<(u32, Window)>],
+    skb: &mut Skb,
+    way: Way,
+    home: &Device,
+) -> Result<(), Flaw> {
+    let (extent, gso) = (skb.extent(way), skb.is_gso());
+    let (head, tail) = (shape.head(), shape.tail());
+    let offload = Offload::of(first).ok_or(Flaw::Offload)?;
     let snapped = shape.copied() < extent.wire_len;
     if shape.len() < FRAME_MIN {
         return Err(Flaw::Shape);

@@ -108,6 +108,8 @@ bool nettap_skb_is_plain(const struct sk_buff *skb);
 int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len);
 int nettap_skb_settle(struct sk_buff *skb, const struct nettap_header *offload, bool moved);
 void nettap_skb_at_network(struct sk_buff *skb, struct net_device *dev);
+int nettap_skb_change(struct sk_buff *skb, bool received, const struct nettap_header *offload,
+		      const void *from, u32 len, struct net_device *dev);
 struct sk_buff *nettap_skb_new(struct net_device *dev, u32 len);
 struct sk_buff *nettap_skb_make(struct net_device *dev, const struct nettap_header *offload,
 				const void *from, u32 len, bool leaves);

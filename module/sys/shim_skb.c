@@ -445,10 +445,15 @@ int nettap_skb_resize(struct sk_buff *skb, int head, int tail)
 	return 0;
 }
 
+static __always_inline bool is_plain(const struct sk_buff *skb)
+{
+	return !skb_is_nonlinear(skb) && !skb_cloned(skb);
+}
+
 /* Whether all of it lies in one piece of memory that nobody else sees. */
 bool nettap_skb_is_plain(const struct sk_buff *skb)
 {
-	return !skb_is_nonlinear(skb) && !skb_cloned(skb);
+	return is_plain(skb);
 }
 
 /* Writes into bytes that nobody else sees: unlike skb_store_bits(), never into shared fragments. */
@@ -475,7 +480,7 @@ static void set_vlan(struct sk_buff *skb, const struct nettap_header *offload)
  * Keeps the packet's own account honest after its bytes were changed, data at the mac header.
  * `moved` says that the frame no longer begins where it did.
  */
-int nettap_skb_settle(struct sk_buff *skb, const struct nettap_header *offload, bool moved)
+static __always_inline int settle(struct sk_buff *skb, const struct nettap_header *offload, bool moved)
 {
 	const struct ethhdr *eth;
 
@@ -519,8 +524,12 @@ int nettap_skb_settle(struct sk_buff *skb, const struct nettap_header *offload, 
 	return 0;
 }
 
-/* A frame at its mac header becomes one that was received on dev. */
-void nettap_skb_at_network(struct sk_buff *skb, struct net_device *dev)
+int nettap_skb_settle(struct sk_buff *skb, const struct nettap_header *offload, bool moved)
+{
+	return settle(skb, offload, moved);
+}
+
+static __always_inline void at_network(struct sk_buff *skb, struct net_device *dev)
 {
 	/*
 	 * What was looked up for the packet as it came need not fit what it is now. On loopback it is
@@ -536,6 +545,33 @@ void nettap_skb_at_network(struct sk_buff *skb, struct net_device *dev)
 	if (!skb_transport_header_was_set(skb))
 		skb_reset_transport_header(skb);
 	skb_reset_mac_len(skb);
+}
+
+/* A frame at its mac header becomes one that was received on dev. */
+void nettap_skb_at_network(struct sk_buff *skb, struct net_device *dev)
+{
+	at_network(skb, dev);
+}
+
+/*
+ * nettap_skb_at_mac(), _store(), _settle() and, for a received packet, _at_network() in one, for a packet at its stand that
+ * gets other bytes, `len` of them, an Ethernet header at least. -EAGAIN: it is a super-packet, does not lie in one piece
+ * that nobody else sees, or is not so long; then it is as it was.
+ */
+int nettap_skb_change(struct sk_buff *skb, bool received, const struct nettap_header *offload,
+		      const void *from, u32 len, struct net_device *dev)
+{
+	const u32 mac_len = mac_len_of(skb, received);
+	int err;
+
+	if (unlikely(!is_plain(skb) || skb_is_gso(skb) || len > skb->len + mac_len))
+		return -EAGAIN;
+	__skb_push(skb, mac_len);
+	copy_bytes(skb->data, from, len);
+	err = settle(skb, offload, false);
+	if (!err && received)
+		at_network(skb, dev);
+	return err;
 }
 
 static __always_inline u32 room_of(const struct net_device *dev)

@@ -277,6 +277,34 @@ impl Skb {
         unsafe { ffi::nettap_skb_at_mac(self.as_ptr(), way == Way::Received) };
     }
 
+    /// Changes the first `len` bytes, an Ethernet header at least, of an ordinary packet at its stand into those of shared
+    /// memory at `from`, and brings the kernel's own account of it into line with its header. `EAGAIN`: it is a
+    /// super-packet, or does not lie in one piece that is its own, and stays as it is; `EINVAL`: the offload state cannot
+    /// be, and the packet is of no more use.
+    #[inline(always)]
+    pub(crate) fn change(
+        &mut self,
+        way: Way,
+        offload: &Offload<'_>,
+        pages: &SharedPages,
+        from: usize,
+        len: u32,
+        device: &Device,
+    ) -> Result {
+        let window = pages.window(from, len as usize).ok_or(EAGAIN)?;
+        // SAFETY: Valid by the type invariant, at its stand, not shared (`keep`); the window is `len` bytes; the offload
+        // state was checked; the interface is held by the caller.
+        let err = unsafe {
+            let (from, device) = (window.as_ptr().cast(), device.as_ptr());
+            let received = way == Way::Received;
+            ffi::nettap_skb_change(self.as_ptr(), received, offload.as_ptr(), from, len, device)
+        };
+        if err == 0 {
+            return Ok(());
+        }
+        kernel::error::to_result(err)
+    }
+
     /// Moves the ends of a frame at its mac header: positive grows, negative shrinks.
     pub(crate) fn resize(&mut self, head: i32, tail: i32) -> Result {
         // SAFETY: Valid, at its mac header, not shared (`keep`).

@@ -59,6 +59,27 @@ become "netTAP 7" "NETTAP 7" 'client server 10.2.0.2' 'client server [fd02::2]'
 expect "checksum errors" "$(checksum_errors server)" -eq "$before"
 stop relay
 
+part "one in three, given back together: each is what it should be, and in order"
+tapped relay box ntdrive relay --tap b0:input --only 7000 --do hold --every 3 --upper
+receiver recv box 10.1.0.1:7000 --count 90 --text
+datagrams client 10.1.0.1:7000 --count 90 --text "netTAP 7"
+reaches b0 input detoured.in_flight -eq 90
+release relay
+finish recv
+says recv 60 "netTAP 7"
+says recv 30 "NETTAP 7"
+quiet b0 input ended.changed -eq 30
+counts b0 input ended.reverted -ge 60
+stop relay
+tapped relay box ntdrive relay --tap b0:input --only 7000 --do hold --every 3 --touch
+receiver recv box 10.1.0.1:7000 --count 200
+datagrams client 10.1.0.1:7000 --count 200
+reaches b0 input detoured.in_flight -eq 200
+release relay
+finish recv
+quiet b0 input ended.changed -eq 66
+stop relay
+
 part "TCP with super-packets, and segment by segment with checksums of its own"
 head -c 393216 /dev/urandom | base64 -w 0 >"$WORK/data"
 tr '[:lower:]' '[:upper:]' <"$WORK/data" >"$WORK/wanted"

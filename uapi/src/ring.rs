@@ -786,27 +786,29 @@ impl<W: Word> PrivateConsumer<W> {
         None
     }
 
-    /// Takes the next entries, `most` at most, as long as they have no flags and `take` will have them; how
-    /// many. What it stops at is left for [`Self::take`].
+    /// Takes the next entries, `most` at most, as long as they have no flags but some of these and `take` will have
+    /// them; how many. What it stops at is left for [`Self::take`].
     #[inline(always)]
-    pub fn take_plain(
+    pub fn take_run(
         &mut self,
         cells: &Cells<'_, W>,
         most: usize,
+        flags: u8,
         mut take: impl FnMut(Entry) -> bool,
     ) -> usize {
         const ALL_BUT_GENERATION: u32 = (1 << GENERATION_SHIFT) - 1;
         let (cells, lap) = cells.rest_of_lap(self.position, most);
+        let in_tag = (u32::from(flags) & FLAGS_MASK).wrapping_shl(FLAGS_SHIFT);
         let mut taken = 0usize;
         for cell in cells {
             let tag = cell.tag.load_acquire(); // B, matches A
-            if tag & ALL_BUT_GENERATION != STATE_FULL | lap {
+            if tag & ALL_BUT_GENERATION & !in_tag != STATE_FULL | lap {
                 break;
             }
             let entry = Entry {
                 index: cell.entry.load(),
                 generation: tag.wrapping_shr(GENERATION_SHIFT) as u16,
-                flags: 0,
+                flags: (tag & in_tag).wrapping_shr(FLAGS_SHIFT) as u8,
             };
             if !take(entry) {
                 break;

@@ -53,6 +53,9 @@ pub(crate) struct Relay {
     /// Act only on TCP and UDP packets to this port.
     #[arg(long)]
     only: Option<u16>,
+    /// Of the packets acted upon, change one in so many, the last of each.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    every: u64,
     /// How to wait.
     #[arg(long, default_value = "adaptive")]
     wait: Waiting,
@@ -184,7 +187,7 @@ impl Running<'_> {
         if self.arguments.count_calls_from == Some(self.acted) {
             self.calls_before = Some(self.session.system_calls());
         }
-        if !self.arguments.edits.is_empty() {
+        if !self.arguments.edits.is_empty() && self.acted % self.arguments.every == 0 {
             // A change that the library refuses is reported, and the packet goes on as it was.
             if let Err(error) = self.arguments.edits.apply(&mut mbuf) {
                 println!("refused: {error:#}");

@@ -165,17 +165,18 @@ proptest! {
                 }
                 Step::Take(n) => for _ in 0..share(n, size) {
                     prop_assert_eq!(kernel.is_ready(&ring.cells()), !queue.entries.is_empty());
-                    // A run of what has no flags, as far as the lap goes; first nobody wants it.
-                    let is_plain = |entry: &&Option<Entry>| entry.is_some_and(|e| e.flags == 0);
-                    let plain = queue.entries.iter().take_while(is_plain).count();
+                    // A run of what has no other flags, as far as the lap goes; first nobody wants it.
+                    let flags = n as u8 % 4;
+                    let is_alike = |entry: &&Option<Entry>| entry.is_some_and(|e| e.flags & !flags == 0);
+                    let alike = queue.entries.iter().take_while(is_alike).count();
                     let most = (n as usize % 3).min((size - kernel.position() % size) as usize);
-                    prop_assert_eq!(kernel.take_plain(&ring.cells(), most, |_| false), 0);
+                    prop_assert_eq!(kernel.take_run(&ring.cells(), most, flags, |_| false), 0);
                     let mut run = Vec::new();
-                    let count = kernel.take_plain(&ring.cells(), n as usize % 3, |entry| {
+                    let count = kernel.take_run(&ring.cells(), n as usize % 3, flags, |entry| {
                         run.push(entry);
                         true
                     });
-                    prop_assert_eq!((count, run.len()), (plain.min(most), count));
+                    prop_assert_eq!((count, run.len()), (alike.min(most), count));
                     for entry in run {
                         prop_assert_eq!(Some(entry), queue.take());
                     }
