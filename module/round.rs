@@ -38,7 +38,7 @@ use crate::watch::Pulse;
 const PATIENCE: u32 = 16;
 /// So many new packets since the timer's last round are a flow; fewer may be all that somebody waits for.
 const FLOW: u64 = 4;
-/// So many entries are a flow, too, if the program has called for them.
+/// So many entries in one round are a flow, too, if the program has called for it.
 const BATCH: usize = 16;
 /// While packets flow the timer waits up to so many times the shortest α.
 const FLOWING: u32 = 8;
@@ -74,8 +74,9 @@ pub(crate) struct State {
     /// not take it.
     tended: u32,
     tend_at: u64,
-    /// Packets that the session's taps had detoured at the last round.
+    /// Packets that the session's taps had detoured at the last round, and calls that the program had made.
     detoured: u64,
+    calls: u64,
     asleep: bool,
     fruitless: u32,
     pace: Pace,
@@ -111,15 +112,15 @@ impl Attention {
     }
 }
 
-/// α, and what there was when it was last set.
+/// α, and what there has been since it was last set.
 struct Pace {
     alpha: Duration,
-    /// Packets that had been detoured.
+    /// Packets that had been detoured then.
     detoured: u64,
-    /// Calls that the program had made.
-    calls: u64,
-    /// What rounds have done since.
-    work: usize,
+    /// Whether a round has found work.
+    worked: bool,
+    /// Whether one has found a batch of the program's own for which it had called: it does not wait for the timer.
+    rings: bool,
 }
 
 impl Pace {
@@ -128,25 +129,23 @@ impl Pace {
         Self {
             alpha,
             detoured: 0,
-            calls: 0,
-            work: 0,
+            worked: false,
+            rings: false,
         }
     }
 
-    /// Sets α between two bounds, for what has come since that was done last.
-    fn set(&mut self, detoured: u64, calls: u64, (min, max): (Duration, Duration)) {
+    /// Sets α between two bounds.
+    fn set(&mut self, detoured: u64, (min, max): (Duration, Duration)) {
         let new = detoured.wrapping_sub(core::mem::replace(&mut self.detoured, detoured));
-        let called = core::mem::replace(&mut self.calls, calls) != calls;
-        let work = core::mem::replace(&mut self.work, 0);
-        // Batches of its own for which the program calls: it does not wait for the timer.
-        let rings = called && new == 0 && work >= BATCH;
+        let worked = core::mem::replace(&mut self.worked, false);
+        let rings = core::mem::replace(&mut self.rings, false);
         self.alpha = if new >= FLOW || rings {
             let slow = min.saturating_mul(FLOWING).min(max);
             self.alpha.saturating_mul(2).min(slow)
         } else if new != 0 {
             // The answer to a new packet comes soon, or the next one for which somebody waited.
             min
-        } else if work > 0 {
+        } else if worked {
             self.alpha.checked_div(2).unwrap_or(min).max(min)
         } else {
             self.alpha.saturating_mul(2).min(max)
@@ -194,6 +193,7 @@ impl State {
             tended: 0,
             tend_at: 0,
             detoured: 0,
+            calls: 0,
             asleep: true,
             fruitless: PATIENCE,
             pace: Pace::of(alpha),
@@ -383,8 +383,9 @@ impl State {
     /// sleeping, the rings say so; and whether packets are new.
     ///
     /// Packets that flow ask for rounds themselves, as long as they find something given back; the timer is
-    /// for the last of them, so it may be slow while they flow. Whether they flow is asked when its round is `due`: one
-    /// that somebody has asked for in between may come right after another, and finds few new packets by chance.
+    /// for the last of them, so it may be slow while they flow. Whether they flow is asked when a round is `due`, for
+    /// which no timer is armed: one that somebody has asked for in between may come right after another, and finds few new
+    /// packets by chance.
     ///
     /// A detour counts its packet and then looks at `attention` with no barrier between the two. So there is a
     /// grace period between the end of attention and sleep: whoever still saw it has counted by then, and
@@ -408,9 +409,11 @@ impl State {
             attention.turn(false);
             self.fruitless = self.fruitless.saturating_add(1);
         }
-        self.pace.work = self.pace.work.saturating_add(work);
+        let called = core::mem::replace(&mut self.calls, calls) != calls;
+        self.pace.worked |= worked;
+        self.pace.rings |= called && !fresh && work >= BATCH;
         if due {
-            self.pace.set(detoured, calls, (min, max));
+            self.pace.set(detoured, (min, max));
         }
         if outstanding || worked || self.fruitless < PATIENCE || !self.quiet.is_reached() {
             self.set_asleep(false);
@@ -439,6 +442,7 @@ impl State {
     /// The same for a server that never rests: whether packets are new.
     pub(crate) fn go_on(&mut self) -> bool {
         let (detoured, _) = self.out();
+        self.pace.detoured = detoured;
         core::mem::replace(&mut self.detoured, detoured) != detoured
     }
 

@@ -7,8 +7,8 @@
 //! - a detour asks for a round when it finds a batch given back (packets that flow pay for the return
 //!   of those before them), or when nobody would look soon; so does every NetTap system call;
 //! - while a packet of the session is out, a soft timer asks again, after α: α is the shortest after new
-//!   packets, and then halved by each round that found work and doubled by each that did not, between
-//!   the module's two bounds. While packets flow it is for the last of them only, and slower;
+//!   packets, and then halved by each of its rounds before which there was work and doubled by each before which there
+//!   was none, between the module's two bounds. While packets flow it is for the last of them only, and slower;
 //! - when nothing is out and nothing came for a while, the server sleeps. It raises `need_wakeup` in
 //!   the session's rings, and the library rings the doorbell with its next push. Idle costs nothing.
 //!

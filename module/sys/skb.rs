@@ -279,8 +279,8 @@ impl Skb {
 
     /// Changes the first `len` bytes, an Ethernet header at least, of an ordinary packet at its stand into those of shared
     /// memory at `from`, and brings the kernel's own account of it into line with its header. `EAGAIN`: it is a
-    /// super-packet, or does not lie in one piece that is its own, and stays as it is; `EINVAL`: the offload state cannot
-    /// be, and the packet is of no more use.
+    /// super-packet, does not lie in one piece that is its own, or is shorter, or there is no such memory, and it stays
+    /// as it is; `EINVAL`: the offload state cannot be, and the packet is of no more use.
     #[inline(always)]
     pub(crate) fn change(
         &mut self,
