@@ -11,23 +11,22 @@ road
 ip -n server address add 10.1.0.9/24 dev s0
 neighbour client c0 10.1.0.9 "$MAC_S0"
 
+# crossing OPTION…: numbered datagrams cross over, each once and in order.
+crossing() {
+	tapped relay box ntdrive relay --tap b0:input --tap b1:output --do cross --only 7000 "$@"
+	receiver recv server 10.1.0.9:7000 --count 300
+	datagrams client 10.1.0.9:7000 --count 300
+	finish recv
+	quiet b0 input ended.crossed -eq 300
+	counts b1 output extra.crossed_in -eq 300
+	stop relay
+}
+
 part "from the input of b0 out of b1"
-tapped relay box ntdrive relay --tap b0:input --tap b1:output --do cross --only 7000
-receiver recv server 10.1.0.9:7000 --count 300
-datagrams client 10.1.0.9:7000 --count 300
-finish recv
-quiet b0 input ended.crossed -eq 300
-counts b1 output extra.crossed_in -eq 300
-stop relay
+crossing
 
 part "one in three changed on the way, in order with the others"
-tapped relay box ntdrive relay --tap b0:input --tap b1:output --do cross --only 7000 --every 3 --touch
-receiver recv server 10.1.0.9:7000 --count 300
-datagrams client 10.1.0.9:7000 --count 300
-finish recv
-quiet b0 input ended.crossed -eq 300
-counts b1 output extra.crossed_in -eq 300
-stop relay
+crossing --every 3 --touch
 
 part "changed on the way, the checksum left to b1, which computes in software"
 ns box ethtool -K b1 tx off >/dev/null
