@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Objective: packets for as long as one likes, of every kind that the other tests send, and at the end everything is as
-# it was at the beginning: nothing held, nothing lost, memory where it was. MINUTES= says how long.
+# it was at the beginning: nothing held, nothing lost, memory where it was. MINUTES= says how long, GAP= how many
+# microseconds lie between two datagrams (100).
 #
 #	client c0 10.1.0.2 ───── b0 10.1.0.1 box b1 10.2.0.1 ───── s0 10.2.0.2 server
 #	                (INPUT and OUTPUT taps on b0)  (the same on b1, another session)
@@ -12,7 +13,7 @@ minutes=${MINUTES:-0}
 end=$((SECONDS + (minutes ? minutes * 60 : 5)))
 road
 noise "$WORK/data" 4
-export GAP=$((100 * SLOWNESS))
+export GAP=${GAP:-$((100 * SLOWNESS))}
 tapped one box ntdrive relay --tap b0:input --tap b0:output
 tapped two box ntdrive relay --tap b1:input --tap b1:output
 

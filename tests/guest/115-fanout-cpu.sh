@@ -116,8 +116,10 @@ finish send1
 stop two
 
 part "one stalls: its processor's packets go to the next one"
-program one --do hold --only 7000 --max-age $((600 * SLOWNESS))
+program one --max-age $((600 * SLOWNESS))
 program two
+# Stopped, and not with packets in hand: one that still reads has not stalled for long.
+kill -STOP "${PIDS[one]}"
 receiver recv0 box 10.1.0.1:7000 --count 100
 sender 0 50 0
 reaches b0 input watchdog.failed_open -eq 1 ended.reinjected -eq 50
@@ -125,8 +127,9 @@ finish send0
 start send0 client taskset -c 0 ntdrive udp-send 10.1.0.1:7000 --count 50 --first 50
 finish send0
 finish recv0
+total_reaches b0 input detoured.in_flight -eq 0
 expect "packets that each has let go" "$(of_each .ended.reverted)" = "0 50"
-release one
+kill -CONT "${PIDS[one]}"
 stop one
 stop two
 
