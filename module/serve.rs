@@ -164,8 +164,8 @@ impl OnPoll for Serving {
         self.deliver(&mut outbox, budget);
         self.state.lock().outbox = Some(outbox);
         // A round that found nothing wakes nobody: who polls asks for a round, and would poll again.
-        if work > 0 && self.sleepers.wake(POLLOUT | POLLWRNORM) {
-            self.wakeups.add(1);
+        if work > 0 {
+            self.wake_for_room();
         }
         if fresh {
             SharedWord::full_barrier(); // H, matches G
@@ -264,6 +264,14 @@ impl Serving {
         }
     }
 
+    /// Entries of the program's have been taken.
+    #[inline]
+    fn wake_for_room(&self) {
+        if self.sleepers.wake(POLLOUT | POLLWRNORM) {
+            self.wakeups.add(1);
+        }
+    }
+
     /// Somebody is about to look for packets, and to sleep if there is none.
     fn want(&self) {
         self.wanted.store(true, Relaxed);
@@ -288,7 +296,7 @@ impl Serving {
     /// rings: what it dropped is dropped, what it sent on has left before what it held. Sleeps.
     pub(crate) fn pause<R>(&self, work: impl FnOnce() -> R) -> R {
         let _pausing = self.pausing.lock();
-        self.server.paused(|| {
+        let done = self.server.paused(|| {
             // What the last round has delivered may lie in a backlog of its CPU, and goes before what
             // is delivered from here on.
             synchronize();
@@ -298,7 +306,10 @@ impl Serving {
                 self.finish(Ring::Revert(place));
             }
             work()
-        })
+        });
+        // Who waits until this has been taken: the next round finds nothing, and wakes nobody.
+        self.wake_for_room();
+        done
     }
 
     /// Has a thread of the kernel's serve without rest, or no more. The caller sees to it that nobody else

@@ -61,12 +61,24 @@ static bool server_moves(struct nettap_server *server)
 static int server_poll(struct napi_struct *napi, int budget)
 {
 	struct nettap_server *server = container_of(napi, struct nettap_server, napi);
+	int work;
 
 	/* Who polls without end comes again; nobody else would. */
 	if (test_bit(NAPI_STATE_SCHED_THREADED, &napi->state) && server_moves(server))
 		return 0;
 	WRITE_ONCE(server->home, smp_processor_id());
-	return server->poll(server->owner, budget);
+	work = server->poll(server->owner, budget);
+	/*
+	 * A thread that shall end is waited for (napi_stop_kthread()), and would come again as long as there is work: it
+	 * hands over to a softirq.
+	 */
+	if (work >= budget && !READ_ONCE(server->busy) &&
+	    test_bit(NAPI_STATE_SCHED_THREADED, &napi->state)) {
+		work = budget - 1;
+		napi_complete_done(napi, work);
+		napi_schedule(napi);
+	}
+	return work;
 }
 
 static void server_called(void *data)

@@ -109,6 +109,16 @@ for ((round = 1; round <= 8; round++)); do
 done
 turn relay busy
 
+part "who waits until a packet is taken is told, and a thread that shall go goes, whatever there is to do"
+new() {
+	start inject box ntdrive inject --tap b0:output --src 10.1.0.1:7001 --dst 10.1.0.2:7001 --src-mac "$MAC_B0" \
+		--dst-mac "$MAC_C0" --turn "$@"
+	finish inject
+	expect "turns" "$(tail -n 1 "$WORK/inject.log" | jq .turned)" -gt 0
+}
+new --count 100 --each --prealloc 0
+new --count 10000
+
 part "it is moved from processor to processor under load"
 if (($(nproc) > 1)); then
 	thread

@@ -9,10 +9,11 @@ use crate::frames::Addresses;
 use crate::payload::numbered;
 use crate::taps::Taps;
 use crate::Outcome;
-use anyhow::{Context, Result};
+use anyhow::{anyhow, Context, Result};
 use clap::{Args, ValueEnum};
 use nettap::{Error, Mbuf, Segmentation, Segments, Session, Tap, Vlan};
-use std::thread::sleep;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, sleep};
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -55,6 +56,23 @@ pub(crate) struct Inject {
     /// before closing: time to see what an idle tap does by itself.
     #[arg(long, default_value_t = 0)]
     idle: u64,
+    /// Wait for each packet until the kernel has taken it.
+    #[arg(long)]
+    each: bool,
+    /// Meanwhile have the session served by a thread of the kernel's, and no more, again and again.
+    #[arg(long)]
+    turn: bool,
+}
+
+/// How often.
+fn turn(session: &Session, done: &AtomicBool) -> Result<u64> {
+    let mut turned = 0;
+    while !done.load(Ordering::Relaxed) {
+        session.set_busy(true)?;
+        session.set_busy(false)?;
+        turned += 1;
+    }
+    Ok(turned)
 }
 
 impl Inject {
@@ -63,19 +81,19 @@ impl Inject {
         let tap = taps.first().context("no tap")?;
         println!("ready");
         sleep(Duration::from_millis(self.idle));
-        let each = self.datagrams_per_packet.unwrap_or(1);
-        let mut number = 0;
-        while number < self.count {
-            let payload: Vec<u8> = (number..number + each)
-                .flat_map(|number| numbered(number, self.size))
-                .collect();
-            let mbuf = self.packet(&session, &payload)?;
-            send(tap, mbuf)?;
-            number += each;
-            if self.gap > 0 {
-                sleep(Duration::from_micros(self.gap));
-            }
-        }
+        let done = AtomicBool::new(false);
+        let (sent, turned) = thread::scope(|scope| {
+            let turner = self.turn.then(|| scope.spawn(|| turn(&session, &done)));
+            let sent = self.send_all(&session, tap);
+            done.store(true, Ordering::Relaxed);
+            let turned = turner.map_or(Ok(0), |turner| {
+                turner
+                    .join()
+                    .unwrap_or_else(|_| Err(anyhow!("the turning thread")))
+            });
+            (sent, turned)
+        });
+        let (number, turned) = (sent?, turned?);
         sleep(Duration::from_millis(self.idle));
         tap.flush(u32::MAX, Some(patience())).context("flush")?;
         let stats = tap.stats()?;
@@ -86,9 +104,32 @@ impl Inject {
                 "injected": stats.injected,
                 "injected_refused": stats.injected_refused,
                 "calls": session.system_calls(),
+                "turned": turned,
             })
         );
         Ok(())
+    }
+
+    /// How many datagrams.
+    fn send_all(&self, session: &Session, tap: &Tap) -> Result<u64> {
+        let each = self.datagrams_per_packet.unwrap_or(1);
+        let mut number = 0;
+        while number < self.count {
+            let payload: Vec<u8> = (number..number + each)
+                .flat_map(|number| numbered(number, self.size))
+                .collect();
+            let mbuf = self.packet(session, &payload)?;
+            send(tap, mbuf)?;
+            number += each;
+            if self.each {
+                tap.flush(1, Some(patience()))
+                    .with_context(|| format!("the kernel takes packet {number}"))?;
+            }
+            if self.gap > 0 {
+                sleep(Duration::from_micros(self.gap));
+            }
+        }
+        Ok(number)
     }
 
     fn packet(&self, session: &Session, payload: &[u8]) -> Result<Mbuf> {
