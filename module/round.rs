@@ -68,10 +68,10 @@ pub(crate) struct State {
     pub(crate) refused: Refused,
     pub(crate) deallocated: u64,
     rounds: u64,
-    /// The place of the tap whose ring is drained first.
+    /// The places of the taps whose ring is drained first, and whose watchdog looks first.
     first: usize,
-    /// Where the next look after held packets begins, and before which tick a server that never rests does
-    /// not take it.
+    watched: usize,
+    /// Where the next look after held packets begins, and before which tick it is not taken.
     tended: u32,
     tend_at: u64,
     /// Packets that the session's taps had detoured at the last round, and calls that the program had made.
@@ -190,6 +190,7 @@ impl State {
             deallocated: 0,
             rounds: 0,
             first: 0,
+            watched: 0,
             tended: 0,
             tend_at: 0,
             detoured: 0,
@@ -322,12 +323,26 @@ impl State {
             return false;
         }
         let places = self.taps.get_mut(..self.places).unwrap_or_default();
-        let (mut any, mut moved) = (false, calls);
+        let first = self.watched.min(places.len());
+        let (before, from) = places.split_at_mut(first);
+        let (mut any, mut late, mut moved) = (false, false, calls);
         let mut may_look = true;
-        for end in places.iter_mut().flatten() {
-            any |= end
+        // Each has its turn to look: a pass over many mbufs may take longer than it is until the next one.
+        for (end, place) in Iterator::chain(
+            from.iter_mut().zip(first..),
+            before.iter_mut().zip(0usize..),
+        ) {
+            let Some(end) = end else { continue };
+            let might = may_look;
+            let overdue = end
                 .watch
                 .look(&end.tap, end.is_outstanding(), &mut may_look);
+            if might && !may_look {
+                self.watched = place.wrapping_add(1);
+            }
+            any |= overdue;
+            // Nobody takes what a tap on standby holds: of the program it says nothing.
+            late |= overdue && !end.tap.options.standby;
             moved = moved.wrapping_add(end.tap.moved_by_program());
         }
         if let Some(supply) = &self.supply {
@@ -335,9 +350,10 @@ impl State {
         }
         if self.pulse.feel(moved) {
             places.iter().flatten().for_each(|end| end.tap.shows_life());
-        } else if any {
+        } else if late {
             let silence = self.pulse.silence().saturating_mul(2);
-            for end in places.iter_mut().flatten() {
+            let theirs = places.iter_mut().flatten();
+            for end in theirs.filter(|end| !end.tap.options.standby) {
                 if end.tap.policies.max_age().is_some_and(|age| silence >= age) {
                     end.watch.give_up();
                 }

@@ -56,6 +56,23 @@ total_reaches b0 input detoured.in_flight -eq 100
 stop keeper
 finish recv
 
+part "one whose time is over says nothing of the others of its session, nor of a program that takes nothing"
+tapped keeper box ntdrive relay --tap b0:input --tap b0:output --fanout any --no-consumer hold --standby \
+	--max-age $((5000 * SLOWNESS))
+tapctl tap set "$(tap_id b0 input)" --max-age $((3000 * SLOWNESS))ms >/dev/null
+kill -STOP "${PIDS[keeper]}"
+receiver into box 10.1.0.1:7000 --count 10
+receiver out client 10.1.0.2:7000 --count 10
+datagrams client 10.1.0.1:7000 --count 10
+pause $((2 * SLOWNESS))
+datagrams box 10.1.0.2:7000 --count 10
+reaches b0 input watchdog.failed_open -eq 1 ended.reinjected -eq 10
+counts b0 output watchdog.failed_open -eq 0 detoured.in_flight -eq 10
+finish into
+finish out
+kill -CONT "${PIDS[keeper]}"
+stop keeper
+
 part "nor longer than max_age"
 keeper hold --max-age 300
 receiver recv box 10.1.0.1:7000 --count 100
