@@ -42,11 +42,9 @@ const FLOW: u64 = 4;
 const BATCH: usize = 16;
 /// While packets flow the timer waits up to so many times the shortest α.
 const FLOWING: u32 = 8;
-/// A look after held packets comes every so many rounds, a second at the longest α that is the default.
-const TEND_EVERY: u64 = 1024;
-/// Microseconds between two such looks of a server that never rests, at least.
-const TEND_BUSY_US: u64 = 1_000_000;
-/// Mbufs that one such look is for.
+/// Microseconds in which all held packets are looked after, a part at a time. Parts are a tick apart at least, and a round.
+const TEND_US: u64 = 1_000_000;
+/// Mbufs of such a part.
 const TENDED: u32 = 4096;
 
 /// A ring that the program fills.
@@ -247,7 +245,7 @@ impl State {
     /// One round, the half under the lock: at most `budget` entries.
     pub(crate) fn round(&mut self, id: u32, pid: u32, budget: usize, outbox: &mut Outbox) -> usize {
         bump(&mut self.rounds, 1);
-        if self.rounds % TEND_EVERY == 0 && (!self.is_busy() || now() >= self.tend_at) {
+        if now() >= self.tend_at {
             self.tend();
         }
         let mut work = 0usize;
@@ -299,12 +297,14 @@ impl State {
     fn tend(&mut self) {
         let Some(supply) = &self.supply else { return };
         let region = Arc::clone(&supply.region);
+        let peak = region.peak();
         let mut taker = core::mem::replace(&mut self.taker, Taker::nobody());
         region.leave_closed(self.tended, TENDED, |h| self.has_detoured(h), &mut taker);
         self.taker = taker;
-        self.tend_at = now().saturating_add(ticks(TEND_BUSY_US));
+        let parts = u64::from(peak.div_ceil(TENDED).max(1));
+        self.tend_at = now().saturating_add(ticks(TEND_US.checked_div(parts).unwrap_or(0)));
         let next = self.tended.wrapping_add(TENDED);
-        self.tended = if next < region.peak() { next } else { 0 };
+        self.tended = if next < peak { next } else { 0 };
     }
 
     /// Whether a holder is one of its taps.
