@@ -89,6 +89,8 @@ use crate::uapi::tap::TAPS_MAX;
 
 /// A detour sees what its own tap's program has given back by this; after so many it asks for what came by others.
 const OTHERS_EVERY: u64 = 64;
+/// Mbufs that a program asks for are put into its alloc ring so many at a time.
+pub(crate) const SUPPLY: u32 = 256;
 /// How often a revert ring is looked at for the last time, while a program still fills it.
 const LAST_LOOKS: u32 = 2048;
 /// How often a wait for free mbufs looks again, in microseconds: any session may give some back.
@@ -484,9 +486,9 @@ impl Serving {
     pub(crate) fn pull(&self, n: u32, timeout: Option<Duration>) -> Result {
         self.serve();
         let missing = Cell::new(n);
-        let try_it = || {
+        let some_of_it = || {
             let n = missing.get();
-            self.with(|state| {
+            self.with(|state| -> Result<Option<bool>> {
                 let (id, pid) = (self.id, self.pid);
                 let supply = state.supply.as_mut().ok_or(ENXIO)?;
                 let size = supply.alloc.size();
@@ -494,12 +496,23 @@ impl Serving {
                     return Err(EINVAL);
                 }
                 if supply.region.free_count() < n {
-                    return Ok(false);
+                    return Ok(Some(false));
                 }
-                let supplied = supply.supply(n, id, pid);
-                missing.set(n.saturating_sub(supplied));
-                Ok(supplied == n)
+                let part = n.min(SUPPLY);
+                let supplied = supply.supply(part, id, pid);
+                let left = n.saturating_sub(supplied);
+                missing.set(left);
+                // A part at a time: bottom halves are off.
+                Ok((left == 0 || supplied < part).then_some(left == 0))
             })
+        };
+        let try_it = || -> Result<bool> {
+            loop {
+                match some_of_it()? {
+                    Some(done) => return Ok(done),
+                    None => breathe(),
+                }
+            }
         };
         // Microseconds that are left; nothing: no limit.
         let mut left = timeout.map(|limit| limit.as_micros() as u64);
@@ -517,6 +530,21 @@ impl Serving {
             }
             left = left.map(|left| left.saturating_sub(nap));
             self.server.schedule_now();
+        }
+    }
+
+    /// Fills the alloc ring up to its floor; false: there are not so many mbufs. Sleeps.
+    pub(crate) fn fill_to_floor(&self) -> bool {
+        loop {
+            let filled = self.with(|state| {
+                let supply = state.supply.as_mut()?;
+                supply.fill(SUPPLY, self.id, self.pid)
+            });
+            match filled {
+                Some(0) => return true,
+                Some(_) => breathe(),
+                None => return false,
+            }
         }
     }
 

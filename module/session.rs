@@ -222,17 +222,14 @@ impl Session {
             Arc::clone(&dealloc),
             ask.prealloc,
         );
-        let (id, pid) = (self.serving.id, self.serving.pid);
-        let filled = self.serving.with(|state| {
+        self.serving.with(|state| {
             state.supply = Some(supply);
             state.tell_asleep();
-            let filled = |supply: &mut Supply| supply.fill_to_floor(id, pid);
-            state.supply.as_mut().is_some_and(filled)
         });
-        if !filled {
+        if !self.serving.fill_to_floor() {
             let supply = self.serving.with(|state| state.supply.take());
             drop(supply);
-            reclaim::take_back_allocated(&region, id);
+            reclaim::take_back_allocated(&region, self.serving.id);
             return Err(ENOMEM);
         }
         let mut windows = self.windows.lock();

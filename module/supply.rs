@@ -100,10 +100,11 @@ impl Supply {
         self.supply(missing.min(REFILL), session, pid)
     }
 
-    /// Fills up to the floor at once; false: there are not so many mbufs.
-    pub(crate) fn fill_to_floor(&mut self, session: u32, pid: u32) -> bool {
+    /// Fills up to the floor, so many at most; how many are missing still, or nothing: there are not so many mbufs.
+    pub(crate) fn fill(&mut self, most: u32, session: u32, pid: u32) -> Option<u32> {
         let missing = self.prealloc.saturating_sub(self.supplied());
-        self.supply(missing, session, pid) == missing
+        let part = missing.min(most);
+        (self.supply(part, session, pid) == part).then(|| missing.saturating_sub(part))
     }
 
     /// Whether a refill would find something to do.
