@@ -553,13 +553,12 @@ impl Intake {
         drop(self.filter.replace(filter));
     }
 
-    /// Another `no_consumer`: whether those on standby are to be emptied, because nobody holds any more.
-    pub(crate) fn set_no_consumer(&self, policy: NoConsumer, _rtnl: &Rtnl) -> bool {
+    /// Another `no_consumer`. If nobody holds any more, those on standby are to be emptied.
+    pub(crate) fn set_no_consumer(&self, policy: NoConsumer, _rtnl: &Rtnl) {
         self.no_consumer.store(policy as u32, Relaxed);
         if policy == NoConsumer::Hold && !self.has_consumer(None) {
             let _bh = BottomHalvesOff::new();
             self.each_standby(Tap::open);
         }
-        policy == NoConsumer::Pass
     }
 }

@@ -226,8 +226,8 @@ fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
 
 /// Nobody is to wait for the next program any more: what has waited with taps on standby follows
 /// `on_exit`.
-pub(crate) fn empty_standbys(intake: &Intake, _rtnl: &Rtnl) -> Result {
-    for standby in intake.standbys()? {
+pub(crate) fn empty(standbys: impl Iterator<Item = Arc<Inlet>>, _rtnl: &Rtnl) {
+    for standby in standbys {
         let (serving, tap) = (&standby.serving, &standby.tap);
         serving.pause(|| {
             if let Some(place) = serving.with(|state| state.place_of(tap.label.id)) {
@@ -235,7 +235,6 @@ pub(crate) fn empty_standbys(intake: &Intake, _rtnl: &Rtnl) -> Result {
             }
         });
     }
-    Ok(())
 }
 
 /// Takes back the mbufs that a session had for new packets; how many. What it had of packets that were taken back

@@ -31,7 +31,6 @@ use crate::sys::netdev::DeviceId;
 use crate::sys::netdev::OnGone;
 use crate::sys::netdev::Rtnl;
 use crate::sys::task::current_pid;
-use crate::sys::task::BottomHalvesOff;
 use crate::sys::time::Later;
 use crate::sys::time::OnLater;
 use crate::uapi::event::Event;
@@ -42,6 +41,7 @@ use crate::uapi::stats::SessionStats;
 use crate::uapi::stats::TapStats;
 use crate::uapi::tap::Fanout;
 use crate::uapi::tap::Mode;
+use crate::uapi::tap::NoConsumer;
 
 /// Ended taps whose last figures are kept.
 const ENDED_KEPT: usize = 64;
@@ -310,6 +310,9 @@ impl Registry {
             let intake = Arc::clone(&record.intake);
             (Arc::clone(&record.serving), record.place, intake)
         };
+        // All that may fail comes first: either all is changed or nothing. RTNL is held, so they are the same then.
+        let passing = change.no_consumer == Some(NoConsumer::Pass);
+        let standbys = passing.then(|| intake.standbys()).transpose()?;
         let tap = serving.with(|state| -> Result<_> {
             let end = state.tap_at_mut(place, id).ok_or(ENOENT)?;
             change.apply(&end.tap.policies);
@@ -327,10 +330,9 @@ impl Registry {
             intake.set_filter(filter, rtnl);
         }
         if let Some(policy) = change.no_consumer {
-            if intake.set_no_consumer(policy, rtnl) {
-                reclaim::empty_standbys(&intake, rtnl)?;
-            }
+            intake.set_no_consumer(policy, rtnl);
         }
+        reclaim::empty(standbys.into_iter().flatten(), rtnl);
         Ok(())
     }
 
