@@ -504,11 +504,11 @@ impl Tap {
         }
     }
 
-    /// Lets in what is brought to this tap, unless it has ended; those who choose do not see it yet.
-    /// Bottom halves are off.
+    /// Lets in what is brought to this tap, unless it has ended; those who choose do not see it yet, unless it was
+    /// open. Bottom halves are off.
     pub(crate) fn admit(&self) {
         let mut up = self.up.lock();
-        if up.gate != Gate::Ended {
+        if up.gate != Gate::Ended && up.gate != Gate::Open {
             up.gate = Gate::Open;
             self.gate.store(Gate::Waiting as u32, Relaxed);
         }
