@@ -177,16 +177,9 @@ impl Groups {
             group.members = group.members.wrapping_add(1);
             (id, Arc::clone(&group.region))
         };
-        let place = Place {
-            groups: Arc::clone(self),
-            id,
-        };
+        let place = Place::of(self, id);
         let charge = charge_for(region.mbuf_size(), region.mbufs());
-        Some(charge.map(|charge| Membership {
-            _place: place,
-            region,
-            charge,
-        }))
+        Some(charge.map(|charge| Membership::of(place, region, charge)))
     }
 
     /// The caller has found that it is not there, and holds `making`.
@@ -229,17 +222,11 @@ impl Groups {
         if id != DEFAULT {
             self.tell(EventKind::GroupMade, id, &name);
         }
-        Ok(Membership {
-            _place: Place {
-                groups: Arc::clone(self),
-                id,
-            },
-            region,
-            charge,
-        })
+        Ok(Membership::of(Place::of(self, id), region, charge))
     }
 
-    fn leave(&self, id: u32) {
+    /// One leaves, whom the region has counted as this.
+    fn leave(&self, id: u32, charge: Option<Arc<Pinned>>) {
         let gone = {
             let mut inner = self.inner.lock();
             let Some(group) = inner.by_id.get_mut(&id) else {
@@ -253,6 +240,9 @@ impl Groups {
         };
         // Dropped here, not under the mutex: it may be much memory.
         if let Some(gone) = gone {
+            if let Some(charge) = charge {
+                gone.region.keep(charge);
+            }
             self.tell(EventKind::GroupGone, id, &gone.name);
         }
     }
@@ -300,11 +290,24 @@ fn charge_for(mbuf_size: u32, mbufs: u32) -> Result<Arc<Pinned>> {
 struct Place {
     groups: Arc<Groups>,
     id: u32,
+    /// For what the last to leave leaves behind, with packets that have not left yet.
+    charge: Option<Arc<Pinned>>,
+}
+
+impl Place {
+    /// Of one who has been counted.
+    fn of(groups: &Arc<Groups>, id: u32) -> Self {
+        Self {
+            groups: Arc::clone(groups),
+            id,
+            charge: None,
+        }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.groups.leave(self.id);
+        self.groups.leave(self.id, self.charge.take());
     }
 }
 
@@ -318,6 +321,15 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
+    fn of(mut place: Place, region: Arc<Region>, charge: Arc<Pinned>) -> Self {
+        place.charge = Some(Arc::clone(&charge));
+        Self {
+            _place: place,
+            region,
+            charge,
+        }
+    }
+
     /// The group's region.
     pub(crate) fn region(&self) -> &Arc<Region> {
         &self.region

@@ -56,6 +56,7 @@ use crate::sys::skb::Skb;
 use crate::sys::skb::Taker;
 use crate::sys::task::breathe;
 use crate::sys::task::BottomHalvesOff;
+use crate::sys::task::Pinned;
 use crate::uapi::mbuf::Header;
 use crate::uapi::mbuf::DATA_OFFSET;
 use crate::uapi::mbuf::MBUFS_MAX;
@@ -165,6 +166,12 @@ impl Region {
             }),
             GFP_KERNEL,
         )
+    }
+
+    /// Its last member leaves: what it counted as for that one is kept as long as packets with its pages are under way.
+    pub(crate) fn keep(&self, charge: Arc<Pinned>) {
+        let _bh = BottomHalvesOff::new();
+        self.sending.lock().keep(charge);
     }
 
     /// Id of the group that it belongs to.

@@ -129,7 +129,8 @@ void nettap_skb_free_all(struct sk_buff *list, int budget);
 /* ---- packets by reference ---- */
 
 struct nettap_sender *nettap_sender_new(void);
-void nettap_sender_put(struct nettap_sender *sender);
+typedef void (*nettap_let_go_fn)(void *kept);
+void nettap_sender_put(struct nettap_sender *sender, void *kept, nettap_let_go_fn let_go);
 bool nettap_sender_send(struct nettap_sender *sender, struct sk_buff *skb, u32 name);
 bool nettap_sender_done(struct nettap_sender *sender, u32 *name);
 

@@ -28,7 +28,7 @@ struct sending {
 
 /*
  * It outlives its owner for as long as packets are under way, and while any are, the module stays. The
- * packets hold references of their own on the pages.
+ * packets hold references of their own on the pages; what these count as is kept until the end.
  */
 struct nettap_sender {
 	/* How many packets are under way, and OWNED. */
@@ -38,13 +38,25 @@ struct nettap_sender {
 	/* The owner's: places to take, and what it has taken from `done`. */
 	struct llist_node *free;
 	struct llist_node *finished;
+	void *kept;
+	nettap_let_go_fn let_go;
 	struct sending all[UNDER_WAY_MAX];
 };
 
-void nettap_sender_put(struct nettap_sender *sender)
+static void sender_free(struct nettap_sender *sender)
 {
+	if (sender->kept)
+		sender->let_go(sender->kept);
+	kfree(sender);
+}
+
+/* The owner goes, and `let_go` is called with `kept`, unless that is null, when no packet is under way any more. */
+void nettap_sender_put(struct nettap_sender *sender, void *kept, nettap_let_go_fn let_go)
+{
+	sender->kept = kept;
+	sender->let_go = let_go;
 	if (atomic_sub_return(OWNED, &sender->users) == 0)
-		kfree(sender);
+		sender_free(sender);
 }
 
 /* A packet is no longer under way. */
@@ -53,7 +65,7 @@ static void arrived(struct nettap_sender *sender)
 	const int users = atomic_dec_return(&sender->users);
 
 	if (users == 0)
-		kfree(sender);
+		sender_free(sender);
 	/* Whoever unloads the module waits for a grace period before its code goes. */
 	if (users == 0 || users == OWNED)
 		module_put(THIS_MODULE);

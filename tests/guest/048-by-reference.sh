@@ -85,6 +85,20 @@ finish recv
 await "the module goes" rmmod nettap
 insmod "$NETTAP_MODULE"
 
+part "what they have pinned counts against their sender's limit until they have left"
+# A region of 4 MB, of which the limit allows one.
+limited() {
+	ns box setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock prlimit --memlock=6291456 \
+		ntdrive inject --tap b0:output "${to_client[@]}" --group "$1" --group-mbufs 2048 --count 10 --size 1400
+}
+receiver recv client 10.1.0.2:7000 --count 10
+limited one >"$WORK/inject.log" || fail "inject: $(<"$WORK/inject.log")"
+refuses "one more region" limited two
+grep -q ENOBUFS "$WORK/refuses.log" || fail "it was something else: $(<"$WORK/refuses.log")"
+finish recv
+fast
+await "it counts no more" limited three
+
 part "kill -9 of the program, and then the interface goes, with its packets"
 tapped keeper box ntdrive relay --tap lo:input
 slow 60
