@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Objective: packets for as long as one likes, of every kind that the other tests send, and at the end everything is as
 # it was at the beginning: nothing held, nothing lost, memory where it was. MINUTES= says how long, GAP= how many
-# microseconds lie between two datagrams (100).
+# microseconds lie between two datagrams (100), and a hundredth of what lies between two pings.
 #
 #	client c0 10.1.0.2 ───── b0 10.1.0.1 box b1 10.2.0.1 ───── s0 10.2.0.2 server
 #	                (INPUT and OUTPUT taps on b0)  (the same on b1, another session)
@@ -14,6 +14,7 @@ end=$((SECONDS + (minutes ? minutes * 60 : 5)))
 road
 noise "$WORK/data" 4
 export GAP=${GAP:-$((100 * SLOWNESS))}
+between=$(printf '%d.%03d' $((GAP / 10000)) $((GAP / 10 % 1000)))
 tapped one box ntdrive relay --tap b0:input --tap b0:output
 tapped two box ntdrive relay --tap b1:input --tap b1:output
 
@@ -27,7 +28,7 @@ round() {
 	((rest > length)) || length=$((rest > 3 ? rest : 3))
 	flow there client server 10.2.0.2:7000
 	flow back server client 10.1.0.2:7000
-	start pings client ping -q -n -i "$(often 10)" -w "$length" -s 4000 10.2.0.2
+	start pings client ping -q -n -i "$between" -w "$length" -s 4000 10.2.0.2
 	tcp_sink down server 8000 "$WORK/down"
 	tcp_sink up client 8001 "$WORK/up"
 	tcp_send client "$WORK/data" 10.2.0.2 8000
