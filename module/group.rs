@@ -162,7 +162,7 @@ impl Groups {
     }
 
     fn join_existing(self: &Arc<Self>, asked: Option<&Asked>) -> Option<Result<Membership>> {
-        let (id, region) = {
+        let (id, region, charge) = {
             let mut inner = self.inner.lock();
             let id = inner.find(asked)?;
             let group = inner.by_id.get_mut(&id)?;
@@ -174,12 +174,16 @@ impl Groups {
                     return Some(Err(EEXIST));
                 }
             }
+            let region = Arc::clone(&group.region);
+            // Before it counts: whoever leaves last has something to leave behind.
+            let charge = match charge_for(region.mbuf_size(), region.mbufs()) {
+                Ok(charge) => charge,
+                Err(error) => return Some(Err(error)),
+            };
             group.members = group.members.wrapping_add(1);
-            (id, Arc::clone(&group.region))
+            (id, region, charge)
         };
-        let place = Place::of(self, id);
-        let charge = charge_for(region.mbuf_size(), region.mbufs());
-        Some(charge.map(|charge| Membership::of(place, region, charge)))
+        Some(Ok(Membership::of(self, id, region, charge)))
     }
 
     /// The caller has found that it is not there, and holds `making`.
@@ -222,11 +226,11 @@ impl Groups {
         if id != DEFAULT {
             self.tell(EventKind::GroupMade, id, &name);
         }
-        Ok(Membership::of(Place::of(self, id), region, charge))
+        Ok(Membership::of(self, id, region, charge))
     }
 
     /// One leaves, whom the region has counted as this.
-    fn leave(&self, id: u32, charge: Option<Arc<Pinned>>) {
+    fn leave(&self, id: u32, charge: &Arc<Pinned>) {
         let gone = {
             let mut inner = self.inner.lock();
             let Some(group) = inner.by_id.get_mut(&id) else {
@@ -240,9 +244,7 @@ impl Groups {
         };
         // Dropped here, not under the mutex: it may be much memory.
         if let Some(gone) = gone {
-            if let Some(charge) = charge {
-                gone.region.keep(charge);
-            }
+            gone.region.keep(Arc::clone(charge));
             self.tell(EventKind::GroupGone, id, &gone.name);
         }
     }
@@ -291,23 +293,12 @@ struct Place {
     groups: Arc<Groups>,
     id: u32,
     /// For what the last to leave leaves behind, with packets that have not left yet.
-    charge: Option<Arc<Pinned>>,
-}
-
-impl Place {
-    /// Of one who has been counted.
-    fn of(groups: &Arc<Groups>, id: u32) -> Self {
-        Self {
-            groups: Arc::clone(groups),
-            id,
-            charge: None,
-        }
-    }
+    charge: Arc<Pinned>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.groups.leave(self.id, self.charge.take());
+        self.groups.leave(self.id, &self.charge);
     }
 }
 
@@ -321,10 +312,14 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    fn of(mut place: Place, region: Arc<Region>, charge: Arc<Pinned>) -> Self {
-        place.charge = Some(Arc::clone(&charge));
+    /// Of one who has been counted.
+    fn of(groups: &Arc<Groups>, id: u32, region: Arc<Region>, charge: Arc<Pinned>) -> Self {
         Self {
-            _place: place,
+            _place: Place {
+                groups: Arc::clone(groups),
+                id,
+                charge: Arc::clone(&charge),
+            },
             region,
             charge,
         }
