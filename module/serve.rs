@@ -118,6 +118,9 @@ pub(crate) struct Serving {
     /// Whether somebody has looked for packets in vain and may sleep since: the next packet wakes, and no more
     /// until somebody looks again.
     wanted: Atomic<bool>,
+    /// Whoever asks for mbufs, while they are put into the alloc ring.
+    #[pin]
+    pulling: Mutex<()>,
     /// Whoever pauses the server: one at a time.
     #[pin]
     pausing: Mutex<()>,
@@ -228,6 +231,7 @@ impl Serving {
                 calls: Counter::new(),
                 wakeups: Counter::new(),
                 wanted: Atomic::new(false),
+                pulling <- new_mutex!((), "nettap_pulling"),
                 pausing <- new_mutex!((), "nettap_pausing"),
             }),
             GFP_KERNEL,
@@ -507,6 +511,8 @@ impl Serving {
             })
         };
         let try_it = || -> Result<bool> {
+            // There may be room for one of two who ask for many, and not for both.
+            let _pulling = self.pulling.lock();
             loop {
                 match some_of_it()? {
                     Some(done) => return Ok(done),
