@@ -42,7 +42,7 @@ const FLOW: u64 = 4;
 const BATCH: usize = 16;
 /// While packets flow the timer waits up to so many times the shortest α.
 const FLOWING: u32 = 8;
-/// Microseconds in which all held packets are looked after, a part at a time. Parts are a tick apart at least, and a round.
+/// Microseconds in which all held packets are looked after, a part at a time. Parts are two ticks apart at least, and a round.
 const TEND_US: u64 = 1_000_000;
 /// Mbufs of such a part.
 const TENDED: u32 = 4096;
@@ -341,9 +341,11 @@ impl State {
                 self.watched = place.wrapping_add(1);
             }
             any |= overdue;
-            // Nobody takes what a tap on standby holds: of the program it says nothing.
-            late |= overdue && !end.tap.options.standby;
-            moved = moved.wrapping_add(end.tap.moved_by_program());
+            // Nobody takes what a tap on standby holds but the kernel itself: of the program it says nothing.
+            if !end.tap.options.standby {
+                late |= overdue;
+                moved = moved.wrapping_add(end.tap.moved_by_program());
+            }
         }
         if let Some(supply) = &self.supply {
             moved = moved.wrapping_add(supply.moved_by_program());

@@ -424,6 +424,10 @@ impl Serving {
                 once(Unread::Last);
             }
         }
+        // Nobody was to take what it had; it goes on to keep what comes.
+        if gate == Gate::Stalled && tap.options.standby {
+            tap.shows_life();
+        }
         back.tell(tap.events(), |event| {
             tap.describe(event);
             event.cause = match gate {
