@@ -31,8 +31,7 @@ pub trait Kernel {
     fn regions(&self) -> Result<Vec<RegionStats>, Failure>;
     /// The default group's region.
     fn region(&self) -> Result<RegionStats, Failure> {
-        let first = self.regions()?.into_iter().next();
-        first.ok_or_else(|| Failure::new("the module has no record of its region"))
+        default_region(&self.regions()?).copied()
     }
     /// All sessions, in the order of their ids.
     fn sessions(&self) -> Result<Vec<SessionStats>, Failure>;
@@ -181,11 +180,19 @@ impl From<Error> for Failure {
     }
 }
 
-/// A zero-terminated name of a structure.
+/// The first region.
+pub fn default_region(regions: &[RegionStats]) -> Result<&RegionStats, Failure> {
+    let first = regions.first();
+    first.ok_or_else(|| Failure::new("the module has no record of its region"))
+}
+
+/// A zero-terminated name of a structure. Whoever runs a program names it, and a terminal obeys control characters: they
+/// are replaced.
 pub fn name(bytes: &[u8]) -> String {
     let end = bytes
         .iter()
         .position(|byte| *byte == 0)
         .unwrap_or(bytes.len());
-    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default())
+        .replace(char::is_control, "\u{fffd}")
 }

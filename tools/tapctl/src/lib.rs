@@ -73,6 +73,12 @@ fn said(failure: &Failure, out: &mut Out<'_>) -> ExitCode {
     ExitCode::from(failure.exit)
 }
 
+/// `--json`, or `-j` alone or among others that take no value.
+fn asks_for_json(word: &str) -> bool {
+    let flags = word.strip_prefix('-').unwrap_or_default();
+    word == "--json" || flags.contains('j') && flags.chars().all(|flag| "jqhV".contains(flag))
+}
+
 /// Help that was asked for, or a command line that makes no sense.
 fn usage(error: &clap::Error, argv: &[OsString]) -> ExitCode {
     let asked = matches!(
@@ -80,12 +86,19 @@ fn usage(error: &clap::Error, argv: &[OsString]) -> ExitCode {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     );
     // The command line could not be read, so this can only be a look at its words.
-    let json = argv.iter().any(|word| word == "-j" || word == "--json");
+    let json = argv
+        .iter()
+        .filter_map(|word| word.to_str())
+        .any(asks_for_json);
     if asked || !json {
         let _ = error.print();
         return ExitCode::from(if asked { 0 } else { USAGE });
     }
-    let text = error.render().to_string();
+    let text = match error.kind() {
+        // Its text is the help.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => String::from("a command is missing"),
+        _ => error.render().to_string(),
+    };
     // What is wrong may take several lines; the usage behind them is for people.
     let lines = text.lines().take_while(|line| !line.starts_with("Usage:"));
     let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();

@@ -95,15 +95,26 @@ module     loaded, ABI 1, serves this tool (ABI 1)
 region     4096 mbufs of 2 KiB: 17 free, 64 for new packets, 32 with taps, 0 in the kernel's hands; 8 MiB in huge pages
 sessions   1
 taps       2: 1234 packets detoured, 3 in flight, NOT ALL BALANCES CLOSE
-past them  12 packets sent on, 0 dropped without the program
+past them  17 packets sent on, 0 dropped without the program
 warnings
   tap 3 (eth0, pid 812 (snort)): balance does not close: this is a defect of the module: report `tapctl --json tap stats` and dmesg
+  tap 3 (eth0, pid 812 (snort)): its program has stalled, so packets pass it by: see what the program waits for; the tap is its own again when it has caught up
   tap 3 (eth0, pid 812 (snort)): 12 packets found the detour ring full: the program is too slow or stopped; a larger ring (`--ring`) rides out bursts
   tap 3 (eth0, pid 812 (snort)): 2 entries of its rings were refused: the program writes into its rings what it may not; nothing else is harmed
   only 17 of 4096 mbufs are free: see who has them: `tapctl session list`, `tapctl tap list`; the module's parameters make a larger region
 
 "#]]
     );
+}
+
+#[test]
+fn a_name_does_nothing_to_the_terminal() {
+    let mut fake = Fake::default();
+    for session in &mut fake.sessions {
+        session.comm[..6].copy_from_slice(b"\x1b[2J\n\0");
+    }
+    let text = printed(&fake, Form::Quiet, &["tap", "list", "--dev", "eth0"]);
+    assert!(text.contains("(\u{fffd}[2J\u{fffd})"), "{text:?}");
 }
 
 #[test]

@@ -70,8 +70,11 @@ impl Probation {
     /// Of so many seconds from now, or none.
     fn of(seconds: Option<u64>) -> Result<Self, Failure> {
         let confirmed = Arc::new(AtomicBool::new(false));
-        let refused = |error: std::io::Error| Failure::io("catch the confirmation", &error);
-        signal_hook::flag::register(CONFIRM as i32, Arc::clone(&confirmed)).map_err(refused)?;
+        // Who waits for nothing does not listen, and `tap confirm` says so.
+        if seconds.is_some() {
+            let refused = |error: std::io::Error| Failure::io("catch the confirmation", &error);
+            signal_hook::flag::register(CONFIRM as i32, Arc::clone(&confirmed)).map_err(refused)?;
+        }
         Ok(Self {
             until: seconds.and_then(|s| Instant::now().checked_add(Duration::from_secs(s))),
             confirmed,

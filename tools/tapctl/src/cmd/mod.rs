@@ -19,7 +19,7 @@ pub mod version;
 
 use crate::args::{self, Cli, Object, Run};
 use crate::failure::Failure;
-use crate::kernel::{name, Kernel};
+use crate::kernel::{name, no_tap, Kernel};
 use crate::link::links;
 use crate::netns::{self, Netns};
 use crate::out::Out;
@@ -117,6 +117,22 @@ pub fn taps_in_view(context: &Context<'_, '_>) -> Result<Vec<TapStats>, Failure>
     Ok(taps)
 }
 
+/// Whether a command may act on these taps: with `--netns` those of that namespace only.
+pub fn in_view(context: &Context<'_, '_>, verb: &str, ids: &[u32]) -> Result<(), Failure> {
+    if !context.netns.is_named() {
+        return Ok(());
+    }
+    let taps = taps_in_view(context)?;
+    let strange = |id: &&u32| !taps.iter().any(|tap| tap.id == **id);
+    match ids.iter().find(strange) {
+        Some(id) => {
+            Err(no_tap(verb, *id)
+                .hint("no tap of that namespace has this id: see `tapctl tap list`"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// What `--filter` or `--filter-bpf` names.
 pub fn filter_of(
     dev: &str,
@@ -127,7 +143,9 @@ pub fn filter_of(
         return Ok(Some(Filter::pinned(file)?));
     }
     let filter = expression.map(|text| expression::compile(dev, text));
-    filter.transpose().map_err(Failure::new)
+    filter.transpose().map_err(|text| {
+        Failure::new(text).hint("pcap-filter(7) has the words; to compile them takes CAP_NET_RAW")
+    })
 }
 
 /// The taps of an interface, in the namespace that the command line names or the caller's: names of

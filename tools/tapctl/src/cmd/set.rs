@@ -2,7 +2,7 @@
 
 //! `tap set` and `tap confirm`: what changes while a tap is open.
 
-use super::{filter_of, taps_in_view, Context, Owners};
+use super::{filter_of, in_view, taps_in_view, Context, Owners};
 use crate::args::Set;
 use crate::failure::Failure;
 use crate::kernel::{name, no_tap};
@@ -20,6 +20,7 @@ pub const CONFIRM: Signal = Signal::SIGUSR1;
 
 /// `tap set`.
 pub fn set(context: &mut Context<'_, '_>, set: &Set) -> Result<(), Failure> {
+    in_view(context, "change", &[set.id])?;
     let mut policies = policies(set);
     if set.filter.is_some() || set.filter_bpf.is_some() {
         let taps = context.kernel.taps()?;

@@ -4,7 +4,7 @@
 
 use super::{stats, taps_in_view, Context, Owners};
 use crate::failure::Failure;
-use crate::kernel::name;
+use crate::kernel::{default_region, name};
 use crate::out::{Record, Value};
 use nettap::uapi::stats::{Refused, RegionStats, SessionStats, TapStats};
 use nettap::uapi::ABI_VERSION;
@@ -23,25 +23,26 @@ pub struct Warning {
 /// `status`.
 pub fn status(context: &mut Context<'_, '_>) -> Result<(), Failure> {
     let info = context.kernel.info()?;
-    let region = context.kernel.region()?;
+    let regions = context.kernel.regions()?;
     let sessions = context.kernel.sessions()?;
     let taps = taps_in_view(context)?;
     let taps = stats::settle(context.kernel, taps)?;
-    let record = record(&info, &region, &sessions, &taps);
+    let record = record(&info, &regions, &sessions, &taps)?;
     context.out.sheet("status", &record)
 }
 
 fn record(
     info: &Info,
-    region: &RegionStats,
+    regions: &[RegionStats],
     sessions: &[SessionStats],
     taps: &[TapStats],
-) -> Record {
+) -> Result<Record, Failure> {
+    let region = default_region(regions)?;
     let module = Record::new()
         .json_only("abi", info.abi_version)
         .json_only("library_abi", ABI_VERSION)
         .json_only("matches", info.abi_version >= ABI_VERSION);
-    let warnings = warnings(region, sessions, taps);
+    let warnings = warnings(regions, sessions, taps);
     let todo: Vec<Value> = warnings
         .iter()
         .map(|warning| {
@@ -55,7 +56,7 @@ fn record(
         .iter()
         .map(|warning| format!("{}: {}", warning.what, warning.todo))
         .collect();
-    Record::new()
+    let record = Record::new()
         .json_only("module", module)
         .plain_only(
             "module",
@@ -73,7 +74,8 @@ fn record(
         .plain_only("taps", taps_said(taps))
         .plain_only("past them", past_said(taps))
         .json_only("warnings", Value::List(todo))
-        .plain_only("warnings", said)
+        .plain_only("warnings", said);
+    Ok(record)
 }
 
 fn region_said(region: &RegionStats, info: &Info) -> String {
@@ -125,6 +127,7 @@ fn passed(tap: &TapStats) -> u64 {
         tap.passed_ring,
         tap.passed_mbufs,
         tap.passed_bytes,
+        tap.passed_stalled,
         tap.passed_other,
     ]
     .iter()
@@ -176,7 +179,7 @@ fn past_said(taps: &[TapStats]) -> String {
 
 /// All that is wrong, worst first.
 pub fn warnings(
-    region: &RegionStats,
+    regions: &[RegionStats],
     sessions: &[SessionStats],
     taps: &[TapStats],
 ) -> Vec<Warning> {
@@ -186,10 +189,19 @@ pub fn warnings(
         warnings.extend(of_tap(tap, &owners));
     }
     // Not in a region of nothing, which is one that no program has mapped yet.
-    if region.mbufs != 0 && region.free < region.mbufs / SCARCE {
-        warnings.push(Warning {
-            what: format!("only {} of {} mbufs are free", region.free, region.mbufs),
-            todo: "see who has them: `tapctl session list`, `tapctl tap list`; the module's parameters make a larger region",
+    let scarce = |region: &&RegionStats| region.mbufs != 0 && region.free < region.mbufs / SCARCE;
+    for region in regions.iter().filter(scarce) {
+        let free = format!("only {} of {} mbufs", region.free, region.mbufs);
+        warnings.push(if region.id == 0 {
+            Warning {
+                what: format!("{free} are free"),
+                todo: "see who has them: `tapctl session list`, `tapctl tap list`; the module's parameters make a larger region",
+            }
+        } else {
+            Warning {
+                what: format!("{free} of group {} are free", name(&region.group)),
+                todo: "see who has them: `tapctl session list`, `tapctl tap list`; who makes a group says how large it is",
+            }
         });
     }
     for session in sessions {
@@ -241,22 +253,29 @@ fn of_tap(tap: &TapStats, owners: &Owners) -> Vec<Warning> {
     let ring = tap.passed_ring.wrapping_add(tap.dropped_ring);
     let mbufs = tap.passed_mbufs.wrapping_add(tap.dropped_mbufs);
     let bytes = tap.passed_bytes.wrapping_add(tap.dropped_bytes);
-    let causes = [
+    let states = [
         (
-            u64::from(!tap.balances()),
+            !tap.balances(),
             "balance does not close",
             "this is a defect of the module: report `tapctl --json tap stats` and dmesg",
         ),
+        (
+            tap.failed_open != 0,
+            "its program has stalled, so packets pass it by",
+            "see what the program waits for; the tap is its own again when it has caught up",
+        ),
+    ];
+    let more_mbufs = match tap.group {
+        0 => "load the module with more mbufs, or give the tap a `--snaplen`",
+        _ => "make the group with more mbufs (`--group-mbufs`), or give the tap a `--snaplen`",
+    };
+    let counts = [
         (
             ring,
             "packets found the detour ring full",
             "the program is too slow or stopped; a larger ring (`--ring`) rides out bursts",
         ),
-        (
-            mbufs,
-            "packets found no free mbuf",
-            "load the module with more mbufs, or give the tap a `--snaplen`",
-        ),
+        (mbufs, "packets found no free mbuf", more_mbufs),
         (
             bytes,
             "packets found the tap holding `max-bytes`",
@@ -278,16 +297,12 @@ fn of_tap(tap: &TapStats, owners: &Owners) -> Vec<Warning> {
             "the interface is down or its queue is full: `ip -s link`",
         ),
     ];
-    causes
-        .into_iter()
-        .filter(|(count, ..)| *count != 0)
-        .map(|(count, what, todo)| Warning {
-            what: if tap.balances() || what != "balance does not close" {
-                format!("{tapname}: {count} {what}")
-            } else {
-                format!("{tapname}: {what}")
-            },
-            todo,
-        })
-        .collect()
+    let states = states.into_iter().filter(|(is, ..)| *is);
+    let counts = counts.into_iter().filter(|(count, ..)| *count != 0);
+    Iterator::chain(
+        states.map(|(_, what, todo)| (format!("{tapname}: {what}"), todo)),
+        counts.map(|(count, what, todo)| (format!("{tapname}: {count} {what}"), todo)),
+    )
+    .map(|(what, todo)| Warning { what, todo })
+    .collect()
 }

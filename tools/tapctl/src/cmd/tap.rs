@@ -2,7 +2,7 @@
 
 //! `tap list` and `tap del`. Opening is in [`super::add`], counters are in [`super::stats`].
 
-use super::{taps_in_view, taps_of, Context, Owners, Places};
+use super::{in_view, taps_in_view, taps_of, Context, Owners, Places};
 use crate::args::{Del, List};
 use crate::failure::Failure;
 use crate::kernel::name;
@@ -182,7 +182,10 @@ pub fn del(context: &mut Context<'_, '_>, which: &Del) -> Result<(), Failure> {
             }
             ids
         }
-        None => which.ids.clone(),
+        None => {
+            in_view(context, "end", &which.ids)?;
+            which.ids.clone()
+        }
     };
     let mut ended = Vec::new();
     for id in ids {

@@ -152,6 +152,8 @@ impl Fake {
         fake.region.free = 17;
         fake.taps[0].in_flight = 3;
         fake.taps[0].passed_ring = 12;
+        fake.taps[0].passed_stalled = 5;
+        fake.taps[0].failed_open = 1;
         fake.taps[0].refused = Refused {
             generation: 2,
             ..Refused::default()
