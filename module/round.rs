@@ -322,40 +322,50 @@ impl State {
         if !self.ends().any(|end| end.tap.policies.has_max_age()) {
             return false;
         }
-        let places = self.taps.get_mut(..self.places).unwrap_or_default();
-        let first = self.watched.min(places.len());
-        let (before, from) = places.split_at_mut(first);
+        let places = self.places;
         let (mut any, mut late, mut moved) = (false, false, calls);
         let mut may_look = true;
         // Each has its turn to look: a pass over many mbufs may take longer than it is until the next one.
-        for (end, place) in Iterator::chain(
-            from.iter_mut().zip(first..),
-            before.iter_mut().zip(0usize..),
-        ) {
-            let Some(end) = end else { continue };
+        let start = if self.watched < places {
+            self.watched
+        } else {
+            0
+        };
+        for turn in 0..places {
+            let mut place = start.wrapping_add(turn);
+            if place >= places {
+                place = place.wrapping_sub(places);
+            }
+            let Some(Some(end)) = self.taps.get_mut(place) else {
+                continue;
+            };
             let might = may_look;
             let overdue = end
                 .watch
                 .look(&end.tap, end.is_outstanding(), &mut may_look);
-            if might && !may_look {
-                self.watched = place.wrapping_add(1);
-            }
             any |= overdue;
             // Nobody takes what a tap on standby holds but the kernel itself: of the program it says nothing.
             if !end.tap.options.standby {
                 late |= overdue;
                 moved = moved.wrapping_add(end.tap.moved_by_program());
             }
+            if might && !may_look {
+                self.watched = place.wrapping_add(1);
+            }
         }
         if let Some(supply) = &self.supply {
             moved = moved.wrapping_add(supply.moved_by_program());
         }
         if self.pulse.feel(moved) {
-            places.iter().flatten().for_each(|end| end.tap.shows_life());
+            self.ends().for_each(|end| end.tap.shows_life());
         } else if late {
             let silence = self.pulse.silence().saturating_mul(2);
-            let theirs = places.iter_mut().flatten();
-            for end in theirs.filter(|end| !end.tap.options.standby) {
+            let taps = self.taps.get_mut(..places).unwrap_or_default();
+            for end in taps
+                .iter_mut()
+                .flatten()
+                .filter(|end| !end.tap.options.standby)
+            {
                 if end.tap.policies.max_age().is_some_and(|age| silence >= age) {
                     end.watch.give_up();
                 }
