@@ -116,8 +116,8 @@ new() {
 	finish inject
 	expect "turns" "$(tail -n 1 "$WORK/inject.log" | jq .turned)" -gt 0
 }
-new --count 100 --each --prealloc 0
-new --count 10000
+new --count 40 --each --prealloc 0
+new --count 2000
 
 part "it is moved from processor to processor under load"
 if (($(nproc) > 1)); then

@@ -12,7 +12,7 @@ use crate::Outcome;
 use anyhow::{anyhow, Context, Result};
 use clap::{Args, ValueEnum};
 use nettap::{Error, Mbuf, Segmentation, Segments, Session, Tap, Vlan};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
@@ -59,17 +59,21 @@ pub(crate) struct Inject {
     /// Wait for each packet until the kernel has taken it.
     #[arg(long)]
     each: bool,
-    /// Meanwhile have the session served by a thread of the kernel's, and no more, again and again.
+    /// Have the session served by a thread of the kernel's, and no more, again and again; with --each once beside each
+    /// packet.
     #[arg(long)]
     turn: bool,
 }
 
-/// How often.
-fn turn(session: &Session, done: &AtomicBool) -> Result<u64> {
+/// Turns so often, at most; how often.
+fn turn(session: &Session, turns: &AtomicU64, done: &AtomicBool) -> Result<u64> {
     let mut turned = 0;
     while !done.load(Ordering::Relaxed) {
-        session.set_busy(true)?;
-        session.set_busy(false)?;
+        if turned == turns.load(Ordering::Relaxed) {
+            thread::yield_now();
+            continue;
+        }
+        session.set_busy(turned % 2 == 0)?;
         turned += 1;
     }
     Ok(turned)
@@ -81,10 +85,13 @@ impl Inject {
         let tap = taps.first().context("no tap")?;
         println!("ready");
         sleep(Duration::from_millis(self.idle));
+        let turns = AtomicU64::new(if self.each { 0 } else { u64::MAX });
         let done = AtomicBool::new(false);
         let (sent, turned) = thread::scope(|scope| {
-            let turner = self.turn.then(|| scope.spawn(|| turn(&session, &done)));
-            let sent = self.send_all(&session, tap);
+            let turner = self
+                .turn
+                .then(|| scope.spawn(|| turn(&session, &turns, &done)));
+            let sent = self.send_all(&session, tap, &turns);
             done.store(true, Ordering::Relaxed);
             let turned = turner.map_or(Ok(0), |turner| {
                 turner
@@ -111,7 +118,7 @@ impl Inject {
     }
 
     /// How many datagrams.
-    fn send_all(&self, session: &Session, tap: &Tap) -> Result<u64> {
+    fn send_all(&self, session: &Session, tap: &Tap, turns: &AtomicU64) -> Result<u64> {
         let each = self.datagrams_per_packet.unwrap_or(1);
         let mut number = 0;
         while number < self.count {
@@ -119,6 +126,11 @@ impl Inject {
                 .flat_map(|number| numbered(number, self.size))
                 .collect();
             let mbuf = self.packet(session, &payload)?;
+            if self.each && self.turn {
+                turns.fetch_add(1, Ordering::Relaxed);
+                // Into all parts of a turn, which takes some milliseconds.
+                sleep(Duration::from_millis(number % 10));
+            }
             send(tap, mbuf)?;
             number += each;
             if self.each {
