@@ -134,7 +134,7 @@ int nettap_doorbell(const struct nettap_queue *queue);
  * Shared locks: NETTAP_LOCKS_MAX words, by their numbers, that all programs of a group share. One that is
  * free is taken and released without a system call. A program that ends with a lock in hand loses it
  * to the kernel, and the next owner is told. A lock belongs to one thread at a time, and is not to be
- * taken again by who has it. mbuf_unmap() ends what was opened before it; close it all the same.
+ * taken again by who has it. mbuf_unmap() ends what was opened before it (-ENXIO); close it all the same.
  */
 struct nettap_shared_lock;
 int nettap_lock_open(unsigned int number, struct nettap_shared_lock **lock);

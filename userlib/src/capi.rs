@@ -262,7 +262,10 @@ pub(crate) extern "C" fn mbuf_unmap() -> c_int {
 }
 
 fn unmap(process: &Process) -> Result<()> {
-    process.session.shelf.call()?.unmap()
+    let shelf = &process.session.shelf;
+    let kernel = shelf.call()?;
+    shelf.locks.end();
+    kernel.unmap()
 }
 
 /// `mbuf_pull`: see the header.
@@ -404,6 +407,8 @@ pub(crate) extern "C" fn interface_untap(tap: c_int) -> c_int {
             .position(|opened| opened.tap.as_fd().as_raw_fd() == tap)?;
         Some(taps.swap_remove(place))
     });
+    // Its end waits for the kernel; the other threads need not wait for it.
+    drop(process);
     match found {
         Some(_ended_here) => 0,
         None => -(Errno::EBADF as c_int),

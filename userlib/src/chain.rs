@@ -146,8 +146,11 @@ impl Mbuf {
     /// # Errors
     ///
     /// [`Error::Empty`] when the alloc ring has too few mbufs now; [`Error::NoRoom`] when no chain is
-    /// long enough; [`Error::Fixed`] for a received packet. The packet is as it was before.
+    /// long enough; [`Error::Fixed`] for a received packet; [`Error::Forked`]. The packet is as it was before.
     pub fn set_payload(&mut self, bytes: &[u8]) -> Result<()> {
+        if !self.shelf.guard.is_owner() {
+            return Err(Error::Forked);
+        }
         if self.origin != Origin::Fresh {
             return Err(Error::Fixed);
         }

@@ -6,7 +6,7 @@
 //! compare-and-exchange and no system call. A program that ends with a lock in hand, however it ends, loses
 //! it to the kernel, and the next to take it is told.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ pub(crate) struct Locks {
     pages: OnceLock<LockPages>,
     /// How many handles there are to each; a lock is registered while there is one.
     handles: Mutex<[u32; LOCKS_MAX as usize]>,
+    /// The session was unmapped: the kernel knows none of them any more.
+    ended: AtomicBool,
 }
 
 impl Locks {
@@ -39,7 +41,13 @@ impl Locks {
             offset,
             pages: OnceLock::new(),
             handles: Mutex::new([0; LOCKS_MAX as usize]),
+            ended: AtomicBool::new(false),
         }
+    }
+
+    /// The session is unmapped while there are handles.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
     }
 }
 
@@ -141,7 +149,11 @@ impl SharedLock {
     }
 
     fn words(&self) -> Result<&LockWords<Shared>> {
-        let pages = self.shelf.locks.pages.get();
+        let locks = &self.shelf.locks;
+        if locks.ended.load(Ordering::Relaxed) {
+            return Err(Error::request("lock", "", Errno::ENXIO));
+        }
+        let pages = locks.pages.get();
         pages
             .and_then(|pages| pages.words(self.number))
             .ok_or(Error::Forked)

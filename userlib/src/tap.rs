@@ -188,6 +188,11 @@ impl<'a> TapBuilder<'a> {
         if let Some(filter) = &self.filter {
             request.filter = filter.request();
         }
+        // The module refuses it, too, among many other values.
+        if request.flags & uapi::TAP_STANDBY != 0 && request.fanout == uapi::FANOUT_NONE {
+            let why = "a tap on standby takes the place of others: it needs a fan-out";
+            return Err(Error::Invalid(why));
+        }
         // One byte less than the field: the name ends with a zero.
         let name = self.ifname.as_bytes();
         match request.ifname.get_mut(..name.len()) {
@@ -440,8 +445,11 @@ impl Tap {
     ///
     /// # Errors
     ///
-    /// [`Error::Ended`] when it has; [`Error::TimedOut`], [`Error::Interrupted`].
+    /// [`Error::Ended`] when it has; [`Error::TimedOut`], [`Error::Interrupted`], [`Error::Forked`].
     pub fn wait_end(&self, timeout: Option<Duration>) -> Result<()> {
+        if !self.shelf.guard.is_owner() {
+            return Err(Error::Forked);
+        }
         // Its end is always reported; that there are packets is not asked for.
         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::empty())];
         let timeout = timeout.map(TimeSpec::from);

@@ -100,19 +100,21 @@ impl Session {
         }
         let deadline = timeout.and_then(|time| Instant::now().checked_add(time));
         let ready = || taps.iter().any(|tap| tap.is_ready());
-        if let Some(answer) = waiter.look(deadline, ready) {
-            return Ok(answer);
-        }
-        let fds: Vec<_> = taps.iter().map(|tap| tap.as_fd()).collect();
-        let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
-        let found = self.poll(&fds, left)?;
-        // The rings decide: what `poll` saw may have been taken by another thread since.
-        if ready() {
-            Ok(true)
-        } else if found.iter().any(|tap| tap.ended) {
-            Err(Error::Ended)
-        } else {
-            Ok(false)
+        loop {
+            if let Some(answer) = waiter.look(deadline, ready) {
+                return Ok(answer);
+            }
+            let fds: Vec<_> = taps.iter().map(|tap| tap.as_fd()).collect();
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            let found = self.poll(&fds, left)?;
+            // The rings decide: what `poll` saw may have been taken by another thread since.
+            if ready() {
+                return Ok(true);
+            } else if found.iter().any(|tap| tap.ended) {
+                return Err(Error::Ended);
+            } else if deadline.is_some_and(|end| Instant::now() >= end) {
+                return Ok(false);
+            }
         }
     }
 }
