@@ -36,6 +36,33 @@ end dump
 expect "echo requests in the dump" "$(tcpdump -n -r "$WORK/dump.pcapng" 2>/dev/null | grep -c 'echo request')" -eq 10
 expect "echo replies in the dump" "$(tcpdump -n -r "$WORK/dump.pcapng" 2>/dev/null | grep -c 'echo reply')" -eq 10
 
+part "dump: a file that is there stays when no packet can come"
+size=$(stat -c %s "$WORK/dump.pcapng")
+refuses "a dump of an interface that is not there" ns box tapctl dump -w "$WORK/dump.pcapng" b7
+expect "bytes of the file" "$(stat -c %s "$WORK/dump.pcapng")" -eq "$size"
+refuses "a dump into a folder that is not there" ns box tapctl dump -w "$WORK/nowhere/dump.pcapng" b0
+grep -q "$WORK/nowhere/dump.pcapng: No such file" "$WORK/refuses.log" || fail "$(<"$WORK/refuses.log")"
+
+part "dump: a VLAN tag beside snapped bytes"
+tapped dump box tapctl dump --mode input --snaplen 64 -w "$WORK/vlan.pcapng" b0
+ip -n client link add link c0 name c0.5 type vlan id 5
+ip -n client address add 10.5.0.2/24 dev c0.5
+ip -n client neighbour replace 10.5.0.1 lladdr "$MAC_B0" dev c0.5 nud permanent
+ip -n client link set c0.5 up
+datagrams client 10.5.0.1:7000 --count 5 --size 200
+quiet b0 input ended.reverted -ge 5
+end dump
+tcpdump -n -e -r "$WORK/vlan.pcapng" >"$WORK/vlan.txt" 2>&1 || fail "tcpdump: $(<"$WORK/vlan.txt")"
+expect "tagged datagrams in the dump" "$(grep -c 'vlan 5,' "$WORK/vlan.txt")" -eq 5
+
+part "a program that only looks learns that its tap has ended"
+start echo box tapctl run echo --wait poll --mode input b0
+await "its tap is open" open_taps 1
+ns box tapctl tap del --all >/dev/null
+! wait "${PIDS[echo]}" || fail "it did not say so"
+unset "PIDS[echo]"
+grep -q 'ended' "$WORK/echo.log" || fail "it said: $(<"$WORK/echo.log")"
+
 part "dump: a full disk costs no packet"
 # Room for the file's head, whenever that is written, and not for the packets.
 mkdir "$WORK/small"

@@ -30,9 +30,9 @@ tcp_send client "$WORK/data" 10.1.0.9 8000
 finish sink
 same "$WORK/data" "$WORK/there"
 balance
-kill -TERM "${PIDS[bridge]}"
-wait "${PIDS[bridge]}" || true
-await "its taps are gone" open_taps 0
+tapctl tap del --all >/dev/null
+finish bridge
+open_taps 0 || fail "a tap is left"
 
 part echo
 start echo box "$WORK/c/echo-c" b0
@@ -127,3 +127,27 @@ ns client ping -q -c 1 -W 1 10.1.0.1 >"$WORK/ping.log" || true
 await "it has a packet" said ended '^taken'
 tapctl tap del --all
 finish ended
+
+part "a lock ends with the mapping"
+cat >"$WORK/lock.c" <<-END
+	#include <errno.h>
+	#include "libnettap.h"
+
+	int main(void)
+	{
+		struct nettap_shared_lock *lock;
+
+		if (mbuf_map(0, NULL) < 0 || nettap_lock_open(3, &lock) < 0 || nettap_lock_take(lock, 0) != 0)
+			return 1;
+		if (mbuf_unmap() < 0)
+			return 2;
+		if (nettap_lock_release(lock) != -ENXIO || nettap_lock_take(lock, 0) != -ENXIO ||
+		    nettap_lock_try(lock) != -ENXIO || nettap_lock_data(lock))
+			return 3;
+		nettap_lock_close(lock);
+		/* It was released, and its owner died. */
+		return mbuf_map(0, NULL) < 0 || nettap_lock_open(3, &lock) < 0 || nettap_lock_take(lock, 0) != 1;
+	}
+END
+cc "$WORK/lock.c" -Wall -Wextra -Werror -I"$sources/uapi/include" -I"$sources/userlib/include" -L"$library" -lnettap -o "$WORK/lock"
+"$WORK/lock" || fail "it said $?"

@@ -103,9 +103,10 @@ int main(int argc, char **argv)
 		return 1;
 	fputs("ready\n", stderr);
 	while (!stop) {
-		if (!(served = serve(&a, &b, host) + serve(&b, &a, host)))
-			mbuf_pull(0, 100000);   /* nothing there: sleep, and look after signals */
-		packets += served;
+		packets += served = serve(&a, &b, host) + serve(&b, &a, host);
+		/* nothing there: sleep, and look after signals, as long as there is a tap */
+		if (!served && mbuf_pull(0, 100000) == -ENODEV)
+			break;
 	}
 	printf("{\"program\":\"bridge-c\",\"packets\":%llu,\"system_calls\":%llu}\n", packets,
 	       nettap_system_calls());

@@ -10,7 +10,7 @@ mod common;
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +23,9 @@ use pcap_file::pcapng::blocks::interface_description::{
 };
 use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::DataLink;
+
+/// Bytes of a VLAN tag.
+const VLAN_TAG_LEN: u32 = 4;
 
 /// Writes the packets of interfaces as pcapng
 #[derive(Debug, Parser)]
@@ -47,13 +50,17 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let mut run = Run::new(&args.common)?;
     let to_stdout = args.write == "-";
+    if to_stdout && io::stdout().is_terminal() {
+        return Err("packets are not written to a terminal: name a file, `-w FILE`, or pipe them, `| tcpdump -nr -`".into());
+    }
+    // Before the file: one that is there stays if no packet can come.
+    let taps = run.taps(&args.interfaces, &args.mode)?;
     let out: Box<dyn Write> = if to_stdout {
         Box::new(io::stdout())
     } else {
-        Box::new(File::create(&args.write)?)
+        Box::new(File::create(&args.write).map_err(|error| format!("{}: {error}", args.write))?)
     };
     let mut file = PcapNgWriter::new(BufWriter::new(out))?;
-    let taps = run.taps(&args.interfaces, &args.mode)?;
     for tap in &taps {
         file.write_pcapng_block(interface(tap, args.common.snaplen))?;
     }
@@ -89,7 +96,11 @@ fn interface(tap: &Tap, snaplen: u32) -> InterfaceDescriptionBlock<'static> {
     let side = Cow::Owned(format!("{} tap {}", tap.mode().name(), tap.id()));
     InterfaceDescriptionBlock {
         linktype: DataLink::ETHERNET,
-        snaplen,
+        // A tag that is put back makes a packet longer; 0 is no limit.
+        snaplen: match snaplen {
+            0 => 0,
+            bytes => bytes.saturating_add(VLAN_TAG_LEN),
+        },
         options: vec![
             InterfaceDescriptionOption::IfName(name),
             InterfaceDescriptionOption::IfDescription(side),
@@ -112,7 +123,7 @@ fn block<'a>(
         let [p0, p1] = tag.protocol.to_be_bytes();
         let [t0, t1] = tag.tci.to_be_bytes();
         bytes.splice(12..12, [p0, p1, t0, t1]);
-        original_len += 4;
+        original_len += VLAN_TAG_LEN;
     }
     // The two lowest bits of the flags: 1 inbound, 2 outbound.
     let direction = if meta.direction == Direction::Sent {

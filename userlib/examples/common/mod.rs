@@ -238,8 +238,18 @@ impl Run {
         let remaining = limit.map_or(SLICE, |limit| limit.saturating_sub(passed));
         let taps: Vec<&Tap> = taps.iter().collect();
         let wait = longest.min(SLICE).min(remaining);
-        match self.session.wait_with(&mut self.waiter, &taps, Some(wait)) {
-            Ok(_) | Err(nettap::Error::Interrupted) => Ok(!self.stop.load(Ordering::Relaxed)),
+        let waited = match self.session.wait_with(&mut self.waiter, &taps, Some(wait)) {
+            // Who only looks asks the kernel now and then whether there will be any packet more.
+            Ok(false) => taps
+                .iter()
+                .try_for_each(|tap| match tap.wait_end(Some(Duration::ZERO)) {
+                    Err(nettap::Error::TimedOut) => Ok(()),
+                    answer => answer,
+                }),
+            waited => waited.map(drop),
+        };
+        match waited {
+            Ok(()) | Err(nettap::Error::Interrupted) => Ok(!self.stop.load(Ordering::Relaxed)),
             Err(error) => Err(error.into()),
         }
     }
