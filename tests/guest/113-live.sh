@@ -146,6 +146,14 @@ answered pings || fail "pings were lost: $(tail -n 3 "$WORK/pings.log")"
 refuses "confirming another program's tap" tapctl tap confirm 4000000000
 tapctl tap del --all >/dev/null
 await "the holder ends" open_taps 0
+part "one that was added for good is not confirmed, and ends by nobody who looks elsewhere"
+ns box tapctl tap add --dev b0 --mode input >/dev/null
+id=$(tap_id b0 input)
+refuses "confirming it" tapctl tap confirm "$id"
+refuses "ending it" tapctl --netns client tap del "$id"
+refuses "changing it" tapctl --netns client tap set "$id" --on-exit drop
+tapctl --netns box tap del "$id" >/dev/null
+await "the holder ends" open_taps 0
 part "a program of tapctl's that waits for no confirmation is not ended by one"
 tapped delay box tapctl run delay --ms 1 --mode input b0
 refuses "confirming it" tapctl tap confirm "$(tap_id b0 input)"
