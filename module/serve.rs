@@ -90,7 +90,7 @@ use crate::uapi::tap::TAPS_MAX;
 /// A detour sees what its own tap's program has given back by this; after so many it asks for what came by others.
 const OTHERS_EVERY: u64 = 64;
 /// Mbufs that a program asks for are put into its alloc ring so many at a time.
-pub(crate) const SUPPLY: u32 = 256;
+const SUPPLY: u32 = 256;
 /// How often a revert ring is looked at for the last time, while a program still fills it.
 const LAST_LOOKS: u32 = 2048;
 /// How often a wait for free mbufs looks again, in microseconds: any session may give some back.
