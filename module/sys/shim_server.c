@@ -235,8 +235,9 @@ void nettap_server_free(struct nettap_server *server)
  * Rounds stay on one CPU while its timer is armed: packets that left by turns from two would overtake
  * each other in the backlogs and transmit queues that each CPU has of its own. So it is also while the
  * timer runs: it has left its queue then and not asked for the round yet. Elsewhere an ordinary request
- * trusts the timer, an urgent one interrupts that CPU. Bottom halves off, or on: then a round here runs
- * before this returns. A busy server need not be asked.
+ * trusts a timer in its queue, whose round is still to come. One that runs may have asked for a round that
+ * has been since: so then, and if the request is urgent, that CPU is interrupted. Bottom halves off, or on:
+ * then a round here runs before this returns. A busy server need not be asked.
  */
 void nettap_server_schedule(struct nettap_server *server, bool urgent)
 {
@@ -247,7 +248,7 @@ void nettap_server_schedule(struct nettap_server *server, bool urgent)
 	local_bh_disable();
 	if (home == smp_processor_id() || !hrtimer_active(&server->timer))
 		napi_schedule(&server->napi);
-	else if (urgent && !call_home(server, home))
+	else if ((urgent || !nettap_server_is_armed(server)) && !call_home(server, home))
 		napi_schedule(&server->napi);
 	local_bh_enable();
 }
