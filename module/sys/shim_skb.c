@@ -456,11 +456,18 @@ bool nettap_skb_is_plain(const struct sk_buff *skb)
 	return is_plain(skb);
 }
 
-/* Writes into bytes that nobody else sees: unlike skb_store_bits(), never into shared fragments. */
+/*
+ * Writes into bytes that nobody else sees: unlike skb_store_bits(), never into shared fragments. -EMSGSIZE: the
+ * pieces of the super-packet are the members of its list, as SCTP makes them, and moving their bytes to the front
+ * would take them away.
+ */
 int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len)
 {
-	int err = skb_ensure_writable(skb, offset + len);
+	int err;
 
+	if (skb_shinfo(skb)->gso_size == GSO_BY_FRAGS && offset + len > skb_headlen(skb))
+		return -EMSGSIZE;
+	err = skb_ensure_writable(skb, offset + len);
 	if (!err)
 		copy_bytes(skb->data + offset, from, len);
 	return err;

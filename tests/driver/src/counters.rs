@@ -321,6 +321,8 @@ fn field(tap: &TapStats, name: &str) -> Option<u64> {
         "ended.reinjected" => tap.reinjected,
         "ended.dropped_by_policy" => tap.dropped_by_policy,
         "ended.handed_over" => tap.handed_over,
+        "ended.refused_shape" => tap.refused_shape,
+        "ended.refused_offload" => tap.refused_offload,
         "ended.refused_change" => tap.refused_change,
         "ended.refused_memory" => tap.refused_memory,
         "passed.ring" => tap.passed_ring,

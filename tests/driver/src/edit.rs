@@ -40,6 +40,15 @@ pub(crate) struct Edits {
     /// Take the VLAN tag away from among the bytes.
     #[arg(long)]
     untag: bool,
+    /// Write this byte over the last one of the packet.
+    #[arg(long)]
+    last: Option<u8>,
+    /// Cut the packet to so many bytes, whose checksum is nobody's to compute.
+    #[arg(long)]
+    cut: Option<usize>,
+    /// Leave a checksum to the interface, over this many bytes at the packet's end, to be put where they begin.
+    #[arg(long)]
+    sum_of_last: Option<u16>,
     /// Set the VLAN tag beside the bytes.
     #[arg(long)]
     vlan: Option<u16>,
@@ -121,6 +130,9 @@ impl Edits {
     pub(crate) fn is_empty(&self) -> bool {
         !(self.touch || self.upper || self.untag || self.full_checksum || self.wrong_checksum)
             && self.append.is_none()
+            && self.last.is_none()
+            && self.cut.is_none()
+            && self.sum_of_last.is_none()
             && self.trim.is_none()
             && self.shift.is_none()
             && self.tag.is_none()
@@ -156,6 +168,18 @@ impl Edits {
         {
             mbuf.bytes_mut().copy_within(..ADDRESSES_LEN, TAG_LEN);
             mbuf.pull_head(TAG_LEN)?;
+        }
+        if let Some(byte) = self.last {
+            let last = mbuf.segments_mut().last().and_then(<[u8]>::last_mut);
+            *last.context("an empty packet")? = byte;
+        }
+        if let Some(length) = self.cut {
+            mbuf.trim_tail(mbuf.len().saturating_sub(length))?;
+            mbuf.set_csum_none();
+        }
+        if let Some(length) = self.sum_of_last {
+            let start = mbuf.len().saturating_sub(usize::from(length));
+            mbuf.set_csum_partial(u16::try_from(start)?, 0);
         }
         if let Some(tci) = self.vlan {
             mbuf.set_vlan(Some(Vlan {

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+# Objective: SCTP, whose super-packets are lists of packets and whose checksum is not the Internet's, goes through taps; a
+# program that changes such packets costs those packets at most, and nobody behind it: interfaces that have to cut them or
+# to compute their checksum in software.
+#
+#	client c0 10.1.0.2 ───── b0 box b1 ───── 10.2.0.2 s0 server
+#	         (INPUT tap on b0 or OUTPUT tap on b1, which cuts and sums in software)
+
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+modprobe -q sctp || skip "this kernel has no SCTP"
+road
+ns box ethtool -K b1 tx-sctp-segmentation off tx-checksum-sctp off >/dev/null
+noise "$WORK/data" 1
+
+# relayed MODE IF FILTER OPTION…: one association through a tap that sees what the filter wants.
+relayed() {
+	local mode=$1 on=$2 filter=$3
+	shift 3
+	tapped relay box ntdrive relay --tap "$on:$mode" "$@"
+	tapctl tap set "$(tap_id "$on" "$mode")" --filter "$filter" >/dev/null
+	rm -f "$WORK/there"
+	start sink server socat -u SCTP-LISTEN:7000,reuseaddr "OPEN:$WORK/there,creat,trunc"
+	await "it listens" ns server grep -q ' 7000 ' /proc/net/sctp/eps
+	ns client timeout $((4 * PATIENCE)) socat -u "OPEN:$WORK/data" SCTP:10.2.0.2:7000 || fail "the association ended"
+	finish sink
+	quiet "$on" "$mode"
+}
+
+part "as it is, with super-packets among it"
+relayed output b1 sctp
+same "$WORK/data" "$WORK/there"
+counts b1 output detoured.gso -ge 1
+stop relay
+
+part "super-packets whose headers alone are touched"
+relayed output b1 "sctp and greater 3000" --touch
+same "$WORK/data" "$WORK/there"
+counts b1 output ended.changed -ge 1
+stop relay
+
+part "super-packets whose last byte is changed: it lies in a packet of the list, and would take that from it"
+relayed output b1 "sctp and greater 3000" --last 88 --every 3
+same "$WORK/data" "$WORK/there"
+counts b1 output ended.changed -eq 0
+counts b1 output ended.refused_change -ge 1
+stop relay
+
+part "a sum of the Internet's in place of SCTP's"
+relayed input b0 "sctp and greater 1000 and less 1500" --sum-of-last 2 --every 5
+same "$WORK/data" "$WORK/there"
+stop relay
