@@ -16,6 +16,7 @@
 #include <net/gso.h>
 #include <net/netfilter/nf_conntrack.h>
 #include <net/sock.h>
+#include <net/xfrm.h>
 
 #include "shim.h"
 
@@ -411,12 +412,14 @@ void nettap_skb_at_mac(struct sk_buff *skb, bool received)
 /*
  * Moves the frame's ends: positive grows, negative shrinks. What grows comes first: a frame that moves
  * by more than its length would else have to shrink below nothing in between, which pskb_trim() takes
- * for no shrinking at all.
+ * for no shrinking at all. Where IPsec is still to encrypt, it relies on the headers that it has laid out itself.
  */
 int nettap_skb_resize(struct sk_buff *skb, int head, int tail)
 {
 	int err;
 
+	if (xfrm_offload(skb))
+		return -EINVAL;
 	if (tail > 0) {
 		err = skb_linearize(skb);
 		if (!err && (skb_cloned(skb) || skb_tailroom(skb) < tail))
@@ -483,15 +486,57 @@ static void set_vlan(struct sk_buff *skb, const struct nettap_header *offload)
 		__vlan_hwaccel_put_tag(skb, htons(offload->vlan_proto), offload->vlan_tci);
 }
 
+/* Whether a sum is still to be computed, and where, is what it was before the program had the packet. */
+static __always_inline bool is_sum_kept(const struct sk_buff *skb, const struct nettap_header *offload)
+{
+	if (skb->ip_summed != CHECKSUM_PARTIAL)
+		return offload->csum != 1;
+	return offload->csum == 1 && offload->csum_start == skb_checksum_start_offset(skb) &&
+	       offload->csum_offset == skb->csum_offset;
+}
+
+/* The packet is no tunnel's any more, as far as anybody knows, and its sum, if there is one, the Internet's. */
+static void forget_layers(struct sk_buff *skb)
+{
+	skb->encapsulation = 0;
+	skb_reset_csum_not_inet(skb);
+}
+
+/* The state of its sum becomes what its header says. */
+static __always_inline int settle_sum(struct sk_buff *skb, const struct nettap_header *offload, bool moved)
+{
+	const bool kept = is_sum_kept(skb, offload);
+
+	/* The pieces are cut by it, or the encrypted packet is built by it. */
+	if (unlikely(skb_is_gso(skb) || xfrm_offload(skb)))
+		return kept ? 0 : -EINVAL;
+	if (offload->csum == 1) {
+		if (offload->csum_start < CSUM_START_MIN ||
+		    !pskb_may_pull(skb, (u32)offload->csum_start + offload->csum_offset + 2))
+			return -EINVAL;
+		/* In a tunnel it is the inner packet's, and the transport header the outer one's: both stay. */
+		if (kept && !moved)
+			return 0;
+		forget_layers(skb);
+		return skb_partial_csum_set(skb, offload->csum_start, offload->csum_offset) ? 0 : -EINVAL;
+	}
+	forget_layers(skb);
+	skb->ip_summed = offload->csum == 2 ? CHECKSUM_UNNECESSARY : CHECKSUM_NONE;
+	skb->csum_level = 0;
+	return 0;
+}
+
 /*
  * Keeps the packet's own account honest after its bytes were changed, data at the mac header.
- * `moved` says that the frame no longer begins where it did.
+ * `moved` says that the frame no longer begins where it did. What a card is still to encrypt for its sender's
+ * connection is not changed: that card, or the kernel in its place, takes its lengths from the headers.
  */
 static __always_inline int settle(struct sk_buff *skb, const struct nettap_header *offload, bool moved)
 {
 	const struct ethhdr *eth;
+	int err;
 
-	if (!pskb_may_pull(skb, ETH_HLEN))
+	if (unlikely(skb_is_decrypted(skb)) || !pskb_may_pull(skb, ETH_HLEN))
 		return -EINVAL;
 	skb_reset_mac_header(skb);
 	eth = eth_hdr(skb);
@@ -503,23 +548,9 @@ static __always_inline int settle(struct sk_buff *skb, const struct nettap_heade
 	}
 
 	skb->csum_valid = 0;
-	if (skb_is_gso(skb)) {
-		/* The pieces are cut by it, so it stays what it was. */
-		if ((offload->csum == 1) != (skb->ip_summed == CHECKSUM_PARTIAL))
-			return -EINVAL;
-		if (offload->csum == 1 &&
-		    (offload->csum_start != skb_checksum_start_offset(skb) ||
-		     offload->csum_offset != skb->csum_offset))
-			return -EINVAL;
-	} else if (offload->csum == 1) {
-		if (offload->csum_start < CSUM_START_MIN ||
-		    !pskb_may_pull(skb, (u32)offload->csum_start + offload->csum_offset + 2) ||
-		    !skb_partial_csum_set(skb, offload->csum_start, offload->csum_offset))
-			return -EINVAL;
-	} else {
-		skb->ip_summed = offload->csum == 2 ? CHECKSUM_UNNECESSARY : CHECKSUM_NONE;
-		skb->csum_level = 0;
-	}
+	err = settle_sum(skb, offload, moved);
+	if (err)
+		return err;
 	if (skb_is_gso(skb)) {
 		skb_shinfo(skb)->gso_type |= SKB_GSO_DODGY;
 		skb_shinfo(skb)->gso_segs = 0;
