@@ -47,8 +47,10 @@ static bool server_moves(struct nettap_server *server)
 {
 	bool carries = false;
 
-	if (!server->busy || server->home == smp_processor_id())
+	if (!server->busy || server->home == smp_processor_id()) {
+		server->moving = 0;
 		return false;
+	}
 	if (!server->moving)
 		server->moving = jiffies ?: 1;
 	if (!smp_call_function_single(server->home, asked_for_carriers, &carries, true) &&
