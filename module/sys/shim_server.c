@@ -163,15 +163,20 @@ void nettap_server_stop(struct nettap_server *server)
 	hrtimer_cancel(&server->timer);
 }
 
-/* No round runs from here on until the next start; who asks for one meanwhile asks in vain. */
+/*
+ * No round runs from here on until the next start; who asks for one meanwhile asks in vain. The caller may
+ * deliver what is left, and stays on one CPU for that, as rounds do.
+ */
 void nettap_server_pause(struct nettap_server *server)
 {
 	napi_disable(&server->napi);
+	hrtimer_cancel(&server->timer);
+	migrate_disable();
 }
 
 /*
- * While it is paused: what the last round has delivered may wait in its CPU's backlog for a thread of the softirqs'
- * (wakeup_softirqd()), which no grace period waits for.
+ * While it is paused: what was delivered last, in a round or by who pauses it, may wait in that CPU's backlog for a
+ * thread of the softirqs' (wakeup_softirqd()), which no grace period waits for.
  */
 void nettap_server_settle(struct nettap_server *server)
 {
@@ -192,6 +197,9 @@ void nettap_server_settle(struct nettap_server *server)
  */
 void nettap_server_resume(struct nettap_server *server)
 {
+	WRITE_ONCE(server->home, smp_processor_id());
+	nettap_server_settle(server);
+	migrate_enable();
 	napi_enable(&server->napi);
 	if (server->busy) {
 		dev_set_threaded(server->dummy, NETDEV_NAPI_THREADED_BUSY_POLL);
@@ -211,7 +219,6 @@ int nettap_server_set_busy(struct nettap_server *server, bool busy)
 
 		if (err)
 			return err;
-		hrtimer_cancel(&server->timer);
 	}
 	WRITE_ONCE(server->busy, busy);
 	return 0;
