@@ -25,12 +25,15 @@ void nettap_sleepers_free(struct nettap_sleepers *sleepers)
 	kfree(sleepers);
 }
 
-/* wq_has_sleeper() has the full barrier that pairs with the sleeper's. */
+/*
+ * wq_has_sleeper() has the full barrier that pairs with the sleeper's. Who waits for his turn among several
+ * (EPOLLEXCLUSIVE) is woken too: the one that has it may be killed before it looks.
+ */
 bool nettap_sleepers_wake(struct nettap_sleepers *sleepers, u32 events)
 {
 	if (!wq_has_sleeper(&sleepers->queue))
 		return false;
-	wake_up_interruptible_poll(&sleepers->queue, (__force __poll_t)events);
+	__wake_up(&sleepers->queue, TASK_INTERRUPTIBLE, 0, poll_to_key((__force __poll_t)events));
 	return true;
 }
 
