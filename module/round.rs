@@ -320,10 +320,12 @@ impl State {
     pub(crate) fn watch(&mut self, calls: u64) -> bool {
         // Nearly always nobody is, and each tap would cost some steps in every round.
         if !self.ends().any(|end| end.tap.policies.has_max_age()) {
+            self.pulse.wait(false);
             return false;
         }
         let places = self.places;
         let (mut any, mut late, mut moved) = (false, false, calls);
+        let mut out = false;
         let mut may_look = true;
         // Each has its turn to look: a pass over many mbufs may take longer than it is until the next one.
         let start = if self.watched < places {
@@ -340,13 +342,13 @@ impl State {
                 continue;
             };
             let might = may_look;
-            let overdue = end
-                .watch
-                .look(&end.tap, end.is_outstanding(), &mut may_look);
+            let outstanding = end.is_outstanding();
+            let overdue = end.watch.look(&end.tap, outstanding, &mut may_look);
             any |= overdue;
             // Nobody takes what a tap on standby holds but the kernel itself: of the program it says nothing.
             if !end.tap.options.standby {
                 late |= overdue;
+                out |= outstanding;
                 moved = moved.wrapping_add(end.tap.moved_by_program());
             }
             if might && !may_look {
@@ -356,6 +358,7 @@ impl State {
         if let Some(supply) = &self.supply {
             moved = moved.wrapping_add(supply.moved_by_program());
         }
+        self.pulse.wait(out);
         if self.pulse.feel(moved) {
             self.ends().for_each(|end| end.tap.shows_life());
         } else if late {

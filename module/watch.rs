@@ -101,14 +101,28 @@ impl Watch {
 pub(crate) struct Pulse {
     /// All that it moves, added up.
     felt: u64,
-    /// The tick at which that was new.
+    /// The tick at which that was new, or since which there is something to move.
     since: u64,
+    /// Whether packets were out at the last look.
+    out: bool,
 }
 
 impl Pulse {
     /// Of a program that has done nothing yet.
     pub(crate) const fn new() -> Self {
-        Self { felt: 0, since: 0 }
+        Self {
+            felt: 0,
+            since: 0,
+            out: false,
+        }
+    }
+
+    /// Whether packets are out. Before they came, nobody had to move anything: that was no silence.
+    pub(crate) fn wait(&mut self, out: bool) {
+        if out && !self.out {
+            self.since = now();
+        }
+        self.out = out;
     }
 
     /// Looks; whether something has moved since the last look.

@@ -55,6 +55,24 @@ expect "milliseconds that the longest answer took, max_age being 500" "$longest"
 expect "milliseconds of silence" "$silence" -lt $((500 + 1000 * ${SLOWNESS:-1}))
 stop relay
 
+part "a program that had nothing to do was not silent: one tap's time is over, the other's is not"
+tapped relay box ntdrive relay --tap b0:input --tap b0:output --wait poll --max-age $((6000 * SLOWNESS))
+tapctl tap set "$(tap_id b0 input)" --max-age $((300 * SLOWNESS))ms >/dev/null
+pings client 10.1.0.1 3
+kill -STOP "${PIDS[relay]}"
+pause $((4 * SLOWNESS))
+receiver out client 10.1.0.2:7000 --count 10
+receiver into box 10.1.0.1:7000 --count 10
+datagrams box 10.1.0.2:7000 --count 10
+datagrams client 10.1.0.1:7000 --count 10
+reaches b0 input watchdog.failed_open -eq 1 watchdog.aged -eq 10
+counts b0 output watchdog.failed_open -eq 0 detoured.in_flight -eq 10
+finish into
+kill -CONT "${PIDS[relay]}"
+finish out
+quiet b0 output watchdog.fail_opens -eq 0
+stop relay
+
 part "it holds what it has taken and never gives it back"
 tapped relay box ntdrive relay --tap b0:input --do hold --only 7000 --max-age 300
 receiver recv box 10.1.0.1:7000 --count 50
