@@ -403,7 +403,9 @@ impl Serving {
             account(&|end| {
                 tap.recall(recalled);
                 end.ended_all(packets, truesize, fate);
-                bump(&mut end.counts.aged, packets);
+                if gate == Gate::Stalled {
+                    bump(&mut end.counts.aged, packets);
+                }
             });
             let undelivered = haul.follow(tap, fate);
             account(&|end| bump(&mut end.counts.undelivered, undelivered));
