@@ -85,11 +85,12 @@ pub(crate) fn untap(
     cause: Cause,
     rtnl: &Rtnl,
 ) -> Option<(TapStats, TakenBack)> {
-    // A program that has ended puts nothing any more; and other interfaces wait for the end of this one.
+    // Where nobody has the session any more nobody puts anything; and other interfaces wait for the end of this one. A
+    // process that has ended is not all: others may have the session.
     let patience = match cause {
-        Cause::Exit => 0,
+        _ if serving.is_abandoned() => 0,
         Cause::DeviceGone => 3,
-        Cause::Closed | Cause::Untap | Cause::Unmap => 20,
+        Cause::Exit | Cause::Closed | Cause::Untap | Cause::Unmap => 20,
     };
     let mut end = serving.retire(place, patience)?;
     let mut back = TakenBack::default();

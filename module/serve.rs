@@ -118,6 +118,8 @@ pub(crate) struct Serving {
     /// Whether somebody has looked for packets in vain and may sleep since: the next packet wakes, and no more
     /// until somebody looks again.
     wanted: Atomic<bool>,
+    /// Whether nobody has the session any more, by descriptor or mapping.
+    abandoned: Atomic<bool>,
     /// Whoever asks for mbufs, while they are put into the alloc ring.
     #[pin]
     pulling: Mutex<()>,
@@ -231,6 +233,7 @@ impl Serving {
                 calls: Counter::new(),
                 wakeups: Counter::new(),
                 wanted: Atomic::new(false),
+                abandoned: Atomic::new(false),
                 pulling <- new_mutex!((), "nettap_pulling"),
                 pausing <- new_mutex!((), "nettap_pausing"),
             }),
@@ -468,6 +471,16 @@ impl Serving {
                 end.tap.tell_drop(CAUSE_UNDELIVERED, 0, 1);
             }
         });
+    }
+
+    /// Nobody has the session any more, and puts anything into its rings.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Relaxed);
+    }
+
+    /// Whether that is so.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Relaxed)
     }
 
     /// Wakes everybody: something ended.

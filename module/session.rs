@@ -174,6 +174,7 @@ impl Session {
     /// The last descriptor and the last mapping are gone.
     pub(crate) fn close(&self) {
         let cause = Cause::of_closing();
+        self.serving.abandon();
         let _ = self.unmap(cause);
         if let Some(listener) = self.listener() {
             self.registry.events.leave(&listener);
