@@ -59,6 +59,7 @@ use crate::sys::atomic::Atomic;
 use crate::sys::atomic::Relaxed;
 use crate::sys::chardev::PollRequest;
 use crate::sys::netdev::synchronize;
+use crate::sys::netdev::synchronize_fast;
 use crate::sys::server::HasServer;
 use crate::sys::server::OnPoll;
 use crate::sys::server::Server;
@@ -307,8 +308,8 @@ impl Serving {
         let _pausing = self.pausing.lock();
         let done = self.server.paused(|| {
             // What the last round has delivered may lie in a backlog of its CPU, and goes before what
-            // is delivered from here on.
-            synchronize();
+            // is delivered from here on. The packets of all its taps wait for this.
+            synchronize_fast();
             self.server.settle();
             self.finish(Ring::Dealloc);
             for place in 0..TAPS_MAX as usize {
