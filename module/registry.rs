@@ -374,26 +374,35 @@ impl Registry {
 
     /// The record of the first session with an id from `from` on.
     pub(crate) fn session_stats(&self, from: u32) -> Option<SessionStats> {
-        let inner = self.inner.lock();
-        let next = inner.sessions.cursor_lower_bound(&from)?;
-        Some(next.current().1.export())
+        // Counting goes over a whole region: nobody who ends a tap waits for it.
+        let serving = {
+            let inner = self.inner.lock();
+            let next = inner.sessions.cursor_lower_bound(&from)?;
+            Arc::clone(next.current().1)
+        };
+        Some(serving.export())
     }
 
     /// The record of the first tap with an id from `from` on.
     pub(crate) fn tap_stats(&self, from: u32) -> Option<TapStats> {
-        let inner = self.inner.lock();
-        let next = inner.taps.cursor_lower_bound(&from)?;
-        let (&id, tap) = next.current();
+        // As in `session_stats`.
+        let (id, mode, place, serving, intake) = {
+            let inner = self.inner.lock();
+            let next = inner.taps.cursor_lower_bound(&from)?;
+            let (&id, tap) = next.current();
+            let (serving, intake) = (Arc::clone(&tap.serving), Arc::clone(&tap.intake));
+            (id, tap.mode, tap.place, serving, intake)
+        };
         let export = || {
-            tap.serving.with(|state| {
-                let end = state.tap_at(tap.place, id)?;
+            serving.with(|state| {
+                let end = state.tap_at(place, id)?;
                 Some((end.export(), Arc::clone(&end.tap)))
             })
         };
         // A tap that is just ending has left its session: its record shows who it was.
         let mut stats = TapStats {
             id,
-            mode: tap.mode.raw(),
+            mode: mode.raw(),
             ..TapStats::default()
         };
         if let Some((before, of)) = export() {
@@ -410,8 +419,8 @@ impl Registry {
                 out
             };
         }
-        stats.pid = tap.serving.seen();
-        tap.intake.export(&mut stats);
+        stats.pid = serving.seen();
+        intake.export(&mut stats);
         Some(stats)
     }
 
