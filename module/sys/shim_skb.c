@@ -540,8 +540,12 @@ static __always_inline int settle(struct sk_buff *skb, const struct nettap_heade
 		return -EINVAL;
 	skb_reset_mac_header(skb);
 	eth = eth_hdr(skb);
-	if (eth_proto_is_802_3(eth->h_proto))
+	if (unlikely(skb->protocol != eth->h_proto) && eth_proto_is_802_3(eth->h_proto)) {
+		/* A route is of one protocol, and who follows it believes that (bpf_skb_change_proto()). */
+		if (skb_valid_dst(skb))
+			skb_dst_drop(skb);
 		skb->protocol = eth->h_proto;
+	}
 	if (moved) {
 		skb_set_network_header(skb, ETH_HLEN);
 		skb_reset_mac_len(skb);

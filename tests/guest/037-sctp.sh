@@ -40,8 +40,14 @@ same "$WORK/data" "$WORK/there"
 counts b1 output ended.changed -ge 1
 stop relay
 
+part "super-packets from another address of Ethernet's"
+relayed output b1 "sctp and greater 3000" --poke 11=153
+same "$WORK/data" "$WORK/there"
+counts b1 output ended.changed -ge 1 ended.refused_change -eq 0
+stop relay
+
 part "super-packets whose last byte is changed: it lies in a packet of the list, and would take that from it"
-relayed output b1 "sctp and greater 3000" --last 88 --every 3
+relayed output b1 "sctp and greater 3000" --poke -1=88 --every 3
 same "$WORK/data" "$WORK/there"
 counts b1 output ended.changed -eq 0
 counts b1 output ended.refused_change -ge 1

@@ -22,3 +22,15 @@ for taps in '--tap lo:input' '--tap lo:output' '--tap lo:input --tap lo:output';
 	become "to myself" "TO MYSELF" 'box box 127.0.0.1' 'box box [::1]'
 	stop relay
 done
+
+part "what becomes a packet of another protocol has no route of that, and nobody follows the one that it had"
+for taps in lo:input lo:output; do
+	tapped relay box ntdrive relay --tap "$taps" --only 7000 --poke 12=134 --poke 13=221
+	datagrams box 127.0.0.1:7000 --count 20
+	quiet lo "${taps#lo:}" ended.changed -eq 20
+	stop relay
+	tapped relay box ntdrive relay --tap "$taps" --only 7000 --poke 12=8 --poke 13=0
+	datagrams box '[::1]:7000' --count 20
+	quiet lo "${taps#lo:}" ended.changed -eq 20
+	stop relay
+done

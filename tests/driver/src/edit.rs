@@ -40,9 +40,9 @@ pub(crate) struct Edits {
     /// Take the VLAN tag away from among the bytes.
     #[arg(long)]
     untag: bool,
-    /// Write this byte over the last one of the packet.
-    #[arg(long)]
-    last: Option<u8>,
+    /// Write a byte at a place, as AT=BYTE; a place below zero is reckoned from the packet's end.
+    #[arg(long, value_parser = poke, allow_hyphen_values = true)]
+    poke: Vec<(isize, u8)>,
     /// Cut the packet to so many bytes, whose checksum is nobody's to compute.
     #[arg(long)]
     cut: Option<usize>,
@@ -121,6 +121,11 @@ impl Layout {
     }
 }
 
+fn poke(argument: &str) -> Result<(isize, u8)> {
+    let (at, byte) = argument.split_once('=').context("AT=BYTE")?;
+    Ok((at.parse()?, byte.parse()?))
+}
+
 fn place_of(inner: &[u8], outer: &[u8]) -> usize {
     (inner.as_ptr() as usize).wrapping_sub(outer.as_ptr() as usize)
 }
@@ -130,7 +135,7 @@ impl Edits {
     pub(crate) fn is_empty(&self) -> bool {
         !(self.touch || self.upper || self.untag || self.full_checksum || self.wrong_checksum)
             && self.append.is_none()
-            && self.last.is_none()
+            && self.poke.is_empty()
             && self.cut.is_none()
             && self.sum_of_last.is_none()
             && self.trim.is_none()
@@ -169,9 +174,11 @@ impl Edits {
             mbuf.bytes_mut().copy_within(..ADDRESSES_LEN, TAG_LEN);
             mbuf.pull_head(TAG_LEN)?;
         }
-        if let Some(byte) = self.last {
-            let last = mbuf.segments_mut().last().and_then(<[u8]>::last_mut);
-            *last.context("an empty packet")? = byte;
+        for &(at, byte) in &self.poke {
+            let begin = if at < 0 { mbuf.len() } else { 0 };
+            let at = begin.wrapping_add_signed(at);
+            let place = mbuf.segments_mut().flatten().nth(at);
+            *place.context("no byte there")? = byte;
         }
         if let Some(length) = self.cut {
             mbuf.trim_tail(mbuf.len().saturating_sub(length))?;
