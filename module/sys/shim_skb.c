@@ -53,10 +53,30 @@ static __always_inline bool has_foreign_connection(const struct sk_buff *skb)
 #endif
 }
 
+/*
+ * Whether it has the route of another namespace, in the same way. Its operations lie in that namespace, which does not
+ * wait for routes that somebody holds: it leaves them to a device that leads nowhere.
+ */
+static __always_inline bool has_foreign_route(const struct sk_buff *skb)
+{
+	const struct net_device *dev;
+
+	if (!skb_valid_dst(skb))
+		return false;
+	dev = READ_ONCE(skb_dst(skb)->dev);
+	return dev == blackhole_netdev || !net_eq(dev_net(dev), dev_net(skb->dev));
+}
+
+/* Whether its route may stay with it as it is. */
+static __always_inline bool is_route_keepable(const struct sk_buff *skb)
+{
+	return !skb->_skb_refdst || (!skb_dst_is_noref(skb) && !has_foreign_route(skb));
+}
+
 /* Whether nettap_skb_keep() would have nothing to do. */
 static __always_inline bool is_keepable(const struct sk_buff *skb)
 {
-	return !skb_shared(skb) && !skb_dst_is_noref(skb) && !skb_sk_is_prefetched((struct sk_buff *)skb) &&
+	return !skb_shared(skb) && is_route_keepable(skb) && !skb_sk_is_prefetched((struct sk_buff *)skb) &&
 	       !(skb_shinfo(skb)->flags & SKBFL_ZEROCOPY_ENABLE) && !has_foreign_connection(skb);
 }
 
@@ -277,14 +297,16 @@ u32 nettap_skb_flow_hash(struct sk_buff *skb)
  * Makes a packet safe to keep beyond the hook, as __nf_queue() does (net/netfilter/nf_queue.c):
  * nobody else may share it, its route must be counted, and an early-demultiplexed socket must be
  * held or let go. Of a received one, whose sender may be a program on this machine that waits for its
- * memory, the fragments are copied, as for a socket. A connection of another namespace is left. NULL: no memory
- * or a dead route, the packet is gone.
+ * memory, the fragments are copied, as for a socket. A connection and a route of another namespace are left. NULL: no
+ * memory or a dead route, the packet is gone.
  */
 struct sk_buff *nettap_skb_keep(struct sk_buff *skb, bool received)
 {
 	skb = skb_share_check(skb, GFP_ATOMIC);
 	if (!skb)
 		return NULL;
+	if (has_foreign_route(skb))
+		skb_dst_drop(skb);
 	if ((received && skb_orphan_frags_rx(skb, GFP_ATOMIC)) ||
 	    (skb_dst(skb) && !skb_dst_force(skb))) {
 		kfree_skb(skb);

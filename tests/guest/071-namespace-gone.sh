@@ -32,12 +32,15 @@ open_taps 0 || fail "a tap outlived its namespace"
 part "deleted while its answers are held, which left by a VLAN of another namespace's interface"
 netns guest
 netns box
+with_ipv6 client guest
 ip -n client link add c0 address "$MAC_C0" type veth peer name b0 address "$MAC_B0" netns box
 configure client <<-END
 	link set c0 up
 	link add link c0 name c0.7 up type vlan id 7
 	address add 10.7.0.2/24 dev c0.7
+	address add fd07::2/64 dev c0.7 nodad
 	neighbour replace 10.7.0.1 lladdr $MAC_B0 dev c0.7 nud permanent
+	neighbour replace fd07::1 lladdr $MAC_B0 dev c0.7 nud permanent
 END
 configure box <<-END
 	link set b0 up
@@ -47,20 +50,23 @@ END
 configure guest <<-END
 	link set v0 up
 	address add 10.7.0.1/24 dev v0
+	address add fd07::1/64 dev v0 nodad
 	neighbour replace 10.7.0.2 lladdr $MAC_C0 dev v0 nud permanent
+	neighbour replace fd07::2 lladdr $MAC_C0 dev v0 nud permanent
 END
 # No program's socket is in it, whose end the namespace would wait for.
 ns guest nft add table inet t '{ chain o { type filter hook output priority 0; ct state established counter; }; }'
 tapped relay box ntdrive relay --tap b0:output --do hold
-ns client ping -q -n -c 5 -i 0.2 -W 1 10.7.0.1 >/dev/null || true
-reaches b0 output detoured.in_flight -ge 5
+for address in 10.7.0.1 fd07::1; do ns client ping -q -n -c 5 -i 0.2 -W 1 "$address" >/dev/null || true; done
+reaches b0 output detoured.in_flight -ge 10
 ip netns del guest
 # Namespaces are cleaned up one after the other.
 netns after
 ip -n client link add c1 type veth peer name a0 netns after
 ip netns del after
 await "the next namespace goes too" gone_from client c1
-counts b0 output detoured.in_flight -ge 5
+# Their routes were that namespace's.
+counts b0 output detoured.in_flight -ge 10
 stop relay
 ip netns del box
 await "the client's end goes with the namespace" gone_from client c0
