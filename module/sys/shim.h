@@ -104,6 +104,7 @@ int nettap_skb_copy_out(const struct sk_buff *skb, int offset, void *to, int len
 
 void nettap_skb_at_mac(struct sk_buff *skb, bool received);
 int nettap_skb_resize(struct sk_buff *skb, int head, int tail);
+u32 nettap_skb_writable(const struct sk_buff *skb, u32 offset, u32 len);
 bool nettap_skb_is_plain(const struct sk_buff *skb);
 int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len);
 int nettap_skb_settle(struct sk_buff *skb, const struct nettap_header *offload, bool moved);

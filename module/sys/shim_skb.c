@@ -475,6 +475,17 @@ static __always_inline bool is_plain(const struct sk_buff *skb)
 	return !skb_is_nonlinear(skb) && !skb_cloned(skb);
 }
 
+/*
+ * How many of the next `len` bytes can be written at once: the headers of a super-packet that is a list of its pieces
+ * (nettap_skb_store()) by themselves.
+ */
+u32 nettap_skb_writable(const struct sk_buff *skb, u32 offset, u32 len)
+{
+	if (skb_shinfo(skb)->gso_size == GSO_BY_FRAGS && offset < skb_headlen(skb))
+		return min(len, skb_headlen(skb) - offset);
+	return len;
+}
+
 /* Whether all of it lies in one piece of memory that nobody else sees. */
 bool nettap_skb_is_plain(const struct sk_buff *skb)
 {

@@ -331,7 +331,10 @@ impl Skb {
         }
         let mut done = 0u32;
         while done < len {
+            let at = offset.wrapping_add(done);
             let n = len.wrapping_sub(done).min(CHUNK as u32);
+            // SAFETY: Valid by the type invariant.
+            let n = unsafe { ffi::nettap_skb_writable(self.as_ptr(), at, n) };
             let window = pages
                 .window(from.wrapping_add(done as usize), n as usize)
                 .ok_or(EFAULT)?;
@@ -342,7 +345,6 @@ impl Skb {
             unsafe {
                 core::ptr::copy_nonoverlapping(window.as_ptr(), new.as_mut_ptr(), n as usize);
             }
-            let at = offset.wrapping_add(done);
             // SAFETY: Valid packet; `old` has room for `n` bytes; the range is checked inside.
             let err = unsafe {
                 ffi::nettap_skb_copy_out(
