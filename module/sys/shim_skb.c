@@ -343,6 +343,38 @@ void nettap_skb_leave_closed(struct sk_buff *skb)
 		skb_orphan(skb);
 }
 
+/* Takes a piece off its list and returns the rest. */
+struct sk_buff *nettap_skb_unlink(struct sk_buff *skb)
+{
+	struct sk_buff *rest = skb->next;
+
+	skb_mark_not_on_list(skb);
+	return rest;
+}
+
+/*
+ * The nth piece of a packet that IPsec is still to encrypt gets an account of its own, with its own number: the pieces
+ * have one in common, from which the kernel takes numbers as it encrypts one after the other, and ours go their ways.
+ */
+static bool number_piece(struct sk_buff *piece, u32 nth)
+{
+#ifdef CONFIG_XFRM
+	struct xfrm_offload *offload;
+	u32 low;
+
+	if (!xfrm_offload(piece))
+		return true;
+	if (!skb_ext_add(piece, SKB_EXT_SEC_PATH))
+		return false;
+	offload = xfrm_offload(piece);
+	low = offload->seq.low;
+	offload->seq.low += nth;
+	if (offload->seq.low < low)
+		offload->seq.hi++;
+#endif
+	return true;
+}
+
 /*
  * Cuts a super-packet; the pieces hang on ->next and stand at the same header as the whole did. NULL:
  * it could not be cut; *damaged then says that it is not whole any more (skb_segment_list() takes its
@@ -353,6 +385,7 @@ struct sk_buff *nettap_skb_segment(struct sk_buff *skb, bool received, bool *dam
 	const bool is_list = skb_shinfo(skb)->gso_type & SKB_GSO_FRAGLIST;
 	const u32 mac_len = mac_len_of(skb, received);
 	struct sk_buff *pieces, *piece;
+	u32 nth = 0;
 
 	__skb_push(skb, mac_len);
 	pieces = __skb_gso_segment(skb, NETIF_F_SG, !received);
@@ -363,20 +396,21 @@ struct sk_buff *nettap_skb_segment(struct sk_buff *skb, bool received, bool *dam
 	}
 	/* The whole may be the first of the pieces (skb_segment_list()). */
 	for (piece = pieces; piece; piece = piece->next) {
+		if (likely(number_piece(piece, nth++)))
+			continue;
+		*damaged = is_list;
+		if (pieces == skb)
+			pieces = nettap_skb_unlink(skb);
+		kfree_skb_list(pieces);
+		__skb_pull(skb, mac_len);
+		return NULL;
+	}
+	for (piece = pieces; piece; piece = piece->next) {
 		skb_reset_mac_header(piece);
 		piece->mac_len = skb->mac_len;
 		__skb_pull(piece, mac_len);
 	}
 	return pieces;
-}
-
-/* Takes a piece off its list and returns the rest. */
-struct sk_buff *nettap_skb_unlink(struct sk_buff *skb)
-{
-	struct sk_buff *rest = skb->next;
-
-	skb_mark_not_on_list(skb);
-	return rest;
 }
 
 void nettap_skb_free(struct sk_buff *skb)
