@@ -562,32 +562,27 @@ static __always_inline bool is_sum_kept(const struct sk_buff *skb, const struct 
 	       offload->csum_offset == skb->csum_offset;
 }
 
-/* The packet is no tunnel's any more, as far as anybody knows, and its sum, if there is one, the Internet's. */
-static void forget_layers(struct sk_buff *skb)
-{
-	skb->encapsulation = 0;
-	skb_reset_csum_not_inet(skb);
-}
-
 /* The state of its sum becomes what its header says. */
 static __always_inline int settle_sum(struct sk_buff *skb, const struct nettap_header *offload, bool moved)
 {
 	const bool kept = is_sum_kept(skb, offload);
 
-	/* The pieces are cut by it, or the encrypted packet is built by it. */
+	/* The pieces are cut by it, or the encrypted packet is built by it; of both not even the pieces' number may change. */
 	if (unlikely(skb_is_gso(skb) || xfrm_offload(skb)))
-		return kept ? 0 : -EINVAL;
+		return kept && !(skb_is_gso(skb) && xfrm_offload(skb)) ? 0 : -EINVAL;
+	/* In a tunnel a sum is the inner packet's, and the transport header the outer one's: both stay. */
+	if (kept && !moved && offload->csum == 1)
+		return pskb_may_pull(skb, (u32)offload->csum_start + offload->csum_offset + 2) ? 0 : -EINVAL;
+	/* Otherwise it is no tunnel's any more, as far as anybody knows, and another sum is the Internet's, and not SCTP's. */
+	skb->encapsulation = 0;
+	if (!kept)
+		skb_reset_csum_not_inet(skb);
 	if (offload->csum == 1) {
 		if (offload->csum_start < CSUM_START_MIN ||
 		    !pskb_may_pull(skb, (u32)offload->csum_start + offload->csum_offset + 2))
 			return -EINVAL;
-		/* In a tunnel it is the inner packet's, and the transport header the outer one's: both stay. */
-		if (kept && !moved)
-			return 0;
-		forget_layers(skb);
 		return skb_partial_csum_set(skb, offload->csum_start, offload->csum_offset) ? 0 : -EINVAL;
 	}
-	forget_layers(skb);
 	skb->ip_summed = offload->csum == 2 ? CHECKSUM_UNNECESSARY : CHECKSUM_NONE;
 	skb->csum_level = 0;
 	return 0;
@@ -596,14 +591,16 @@ static __always_inline int settle_sum(struct sk_buff *skb, const struct nettap_h
 /*
  * Keeps the packet's own account honest after its bytes were changed, data at the mac header.
  * `moved` says that the frame no longer begins where it did. What a card is still to encrypt for its sender's
- * connection is not changed: that card, or the kernel in its place, takes its lengths from the headers.
+ * connection is not changed: that card, or the kernel in its place, takes its lengths from the headers. What one has
+ * decrypted as it came is an ordinary packet.
  */
 static __always_inline int settle(struct sk_buff *skb, const struct nettap_header *offload, bool moved)
 {
 	const struct ethhdr *eth;
 	int err;
 
-	if (unlikely(skb_is_decrypted(skb)) || !pskb_may_pull(skb, ETH_HLEN))
+	if (unlikely(skb_is_decrypted(skb) && skb->sk && !skb_sk_is_prefetched(skb)) ||
+	    !pskb_may_pull(skb, ETH_HLEN))
 		return -EINVAL;
 	skb_reset_mac_header(skb);
 	eth = eth_hdr(skb);
@@ -641,15 +638,23 @@ int nettap_skb_settle(struct sk_buff *skb, const struct nettap_header *offload, 
 static __always_inline void at_network(struct sk_buff *skb, struct net_device *dev)
 {
 	/*
-	 * What was looked up for the packet as it came need not fit what it is now. On loopback it is
-	 * the sender's route, without which the input path refuses local sources.
+	 * What was looked up for the packet as it came need not fit what it is now. On loopback, and on a VRF
+	 * for its own, it is the sender's route, without which the input path refuses local sources.
 	 */
-	if (skb_valid_dst(skb) && !(dev->flags & IFF_LOOPBACK))
+	if (skb_valid_dst(skb) && !(dev->flags & IFF_LOOPBACK) && !netif_is_l3_master(dev))
 		skb_dst_drop(skb);
 	if (skb_sk_is_prefetched(skb))
 		skb_orphan(skb);
 	skb->pkt_type = PACKET_HOST;
 	skb->protocol = eth_type_trans(skb, dev);
+#if IS_ENABLED(CONFIG_VLAN_8021Q)
+	/* A VLAN's interface that leaves the tag among the bytes has taken it off already (vlan_do_receive()). */
+	if (unlikely(is_vlan_dev(dev)) && !(vlan_dev_priv(dev)->flags & VLAN_FLAG_REORDER_HDR) &&
+	    eth_type_vlan(skb->protocol) && pskb_may_pull(skb, VLAN_HLEN)) {
+		vlan_set_encap_proto(skb, (struct vlan_hdr *)skb->data);
+		__skb_pull(skb, VLAN_HLEN);
+	}
+#endif
 	skb_reset_network_header(skb);
 	if (!skb_transport_header_was_set(skb))
 		skb_reset_transport_header(skb);
@@ -896,17 +901,27 @@ void nettap_skb_cross_to_input(struct sk_buff *skb, struct net_device *dev, bool
 /*
  * Into the host, past our own hook: tc_skip_classify takes the packet to the place right behind the
  * ingress hooks (__netif_receive_skb_core(), skip_classify). `redirected` keeps generic XDP, which
- * stands before, from seeing it twice.
+ * stands before, from seeing it twice; what another hook has said by it ends behind the ingress hooks. The
+ * interface may have fewer queues than when it came.
  */
+static __always_inline void ready_for_input(struct sk_buff *skb)
+{
+	const struct net_device *dev = skb->dev;
+
+	skb->redirected = !!rcu_access_pointer(dev->xdp_prog);
+	if (skb_rx_queue_recorded(skb) &&
+	    unlikely(skb_get_rx_queue(skb) >= READ_ONCE(dev->real_num_rx_queues)))
+		skb_set_queue_mapping(skb, 0);
+	skb->tc_skip_classify = 1;
+}
+
 bool nettap_deliver_input(struct sk_buff *skb)
 {
-	if (rcu_access_pointer(skb->dev->xdp_prog))
-		skb->redirected = 1;
 	if (!netif_running(skb->dev)) {
 		kfree_skb(skb);
 		return false;
 	}
-	skb->tc_skip_classify = 1;
+	ready_for_input(skb);
 	return netif_receive_skb(skb) == NET_RX_SUCCESS;
 }
 
@@ -929,9 +944,7 @@ struct sk_buff *nettap_deliver_input_all(struct sk_buff *list)
 			end = &skb->next;
 			continue;
 		}
-		if (rcu_access_pointer(skb->dev->xdp_prog))
-			skb->redirected = 1;
-		skb->tc_skip_classify = 1;
+		ready_for_input(skb);
 		last->next = &skb->list;
 		skb->list.prev = last;
 		last = &skb->list;

@@ -48,6 +48,18 @@ stop relay
 expect "packets without a tag" "$(tagged b0.5 null)" -ge 40
 expect "packets with tag 5" "$(tagged b0.5 5)" -eq 0
 
+part "on a VLAN's device that leaves the tag among the bytes, changed"
+ip -n client link add link c0 name c0.8 up type vlan id 8
+ip -n box link add link b0 name b0.8 up type vlan id 8 reorder_hdr off
+address client c0.8 10.8.0.2/24
+address box b0.8 10.8.0.1/24
+neighbour client c0.8 10.8.0.1 "$MAC_B0"
+neighbour box b0.8 10.8.0.2 "$MAC_C0"
+tapped relay box ntdrive relay --tap b0.8:input --touch
+pings client 10.8.0.1 10
+quiet b0.8 input ended.changed -ge 10
+stop relay
+
 part "both, each packet twice"
 tapped relay box ntdrive relay --tap b0:input --tap b0:output --tap b0.5:input --tap b0.5:output
 pings client 10.5.0.1 50
