@@ -11,16 +11,17 @@ use crate::fuzz::seed_of_the_moment;
 use crate::Outcome;
 use anyhow::{ensure, Context, Result};
 use clap::Args;
-use nix::errno::Errno;
+use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{raise, Signal};
-use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
+use nix::sys::wait::{waitpid, WaitPidFlag};
 use nix::unistd::{fork, ForkResult, Pid};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::Duration;
 
 /// Processes that the first one has at once.
-const AT_ONCE: u32 = 24;
+const AT_ONCE: usize = 24;
 /// Generations below the first.
 const DEPTH: u32 = 3;
 
@@ -44,22 +45,25 @@ impl Forks {
         let control = Control::open()?;
         let before = Before::now(&control)?;
         let mut chance = Chance::new(seed);
+        // Those whose parents have ended become ours, so that we know when the last one has.
+        set_child_subreaper(true)?;
         let (session, taps) = self.taps.open()?;
         println!("ready");
-        let (mut born, mut alive, mut echoed) = (0, 0, 0);
-        while born < self.processes || alive > 0 {
+        let (mut born, mut alive, mut echoed) = (0, BTreeSet::new(), 0);
+        while born < self.processes || !alive.is_empty() {
             echoed += echo(&taps)?;
             for tap in &taps {
                 session.push(tap.number(), 0, 0).context("mbuf_push")?;
             }
-            if born < self.processes && alive < AT_ONCE {
+            if born < self.processes && alive.len() < AT_ONCE {
                 let seed = u64::from(chance.draw());
-                bear(|| child(&session, &taps, Chance::new(seed), DEPTH))?;
+                alive.insert(bear(|| {
+                    child(&session, &taps, Chance::new(seed), DEPTH)
+                })?);
                 born += 1;
-                alive += 1;
             }
-            while !matches!(reap(), Ok(WaitStatus::StillAlive) | Err(_)) {
-                alive -= 1;
+            while let Some(ended) = reap() {
+                alive.remove(&ended);
             }
             let _ = session.pull(0, 500);
         }
@@ -73,6 +77,8 @@ impl Forks {
             "{open} taps are open, held by a child"
         );
         waitpid(last, None)?;
+        // And whoever is younger than his parents.
+        while waitpid(None, None).is_ok() {}
         let (open, sessions) = (before.taps(&control)?.len(), before.sessions(&control)?);
         ensure!(
             open == 0 && sessions == 0,
@@ -98,8 +104,9 @@ impl Forks {
     }
 }
 
-fn reap() -> Result<WaitStatus, Errno> {
-    waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG))
+/// One that has ended.
+fn reap() -> Option<Pid> {
+    waitpid(None, Some(WaitPidFlag::WNOHANG)).ok()?.pid()
 }
 
 /// Forks; the child does something and is gone.
