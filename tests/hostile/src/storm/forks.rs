@@ -57,9 +57,7 @@ impl Forks {
             }
             if born < self.processes && alive.len() < AT_ONCE {
                 let seed = u64::from(chance.draw());
-                alive.insert(bear(|| {
-                    child(&session, &taps, Chance::new(seed), DEPTH)
-                })?);
+                alive.insert(bear(|| child(&session, &taps, Chance::new(seed), DEPTH))?);
                 born += 1;
             }
             while let Some(ended) = reap() {
