@@ -175,10 +175,13 @@ impl Registry {
         drop(gone);
     }
 
-    /// An id for a tap to be.
+    /// An id for a tap to be, that none has.
     pub(crate) fn new_tap_id(&self) -> u32 {
         let mut inner = self.inner.lock();
-        let id = inner.next_tap;
+        let mut id = inner.next_tap;
+        while inner.taps.get(&id).is_some() {
+            id = id.wrapping_add(1).max(1);
+        }
         inner.next_tap = id.wrapping_add(1).max(1);
         id
     }
@@ -217,7 +220,7 @@ impl Registry {
         Ok((Arc::clone(&tap.intake), false))
     }
 
-    /// Makes a tap known.
+    /// Makes a tap known. `EBUSY`: ids have come round since it got its own, and another has that.
     pub(crate) fn add_tap(
         &self,
         id: u32,
@@ -237,8 +240,32 @@ impl Registry {
             intake: Arc::clone(intake),
         };
         let mut inner = self.inner.lock();
-        inner.taps.try_create_and_insert(id, record, GFP_KERNEL)?;
+        if inner.taps.get(&id).is_some() {
+            return Err(EBUSY);
+        }
+        inner
+            .taps
+            .try_create_and_insert(id, record, GFP_KERNEL)?;
         Ok(())
+    }
+
+    /// Ends the tap of a descriptor, unless it has ended: its id may be another's by then.
+    pub(crate) fn end_tap_of(
+        &self,
+        id: u32,
+        serving: &Arc<Serving>,
+        place: usize,
+        cause: Cause,
+        rtnl: &Rtnl,
+    ) {
+        let is_it = {
+            let inner = self.inner.lock();
+            let record = inner.taps.get(&id);
+            record.is_some_and(|tap| Arc::ptr_eq(&tap.serving, serving) && tap.place == place)
+        };
+        if is_it {
+            let _ = self.end_tap(id, false, cause, rtnl);
+        }
     }
 
     /// Ends a tap by its id; what was taken back. `ENOENT`: there is none. `EPERM`: the caller may not.

@@ -28,9 +28,9 @@ impl TapFile {
     /// Ends the tap, if it has not ended yet.
     pub(crate) fn end(&self) {
         let rtnl = Rtnl::lock();
-        let _ = self
-            .registry
-            .end_tap(self.id, false, Cause::of_closing(), &rtnl);
+        let cause = Cause::of_closing();
+        self.registry
+            .end_tap_of(self.id, &self.serving, self.place, cause, &rtnl);
     }
 }
 
