@@ -11,6 +11,7 @@ use kernel::alloc::KVec;
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
+use kernel::rbtree::RBTreeNode;
 use kernel::sync::Arc;
 use kernel::sync::Mutex;
 
@@ -150,21 +151,28 @@ impl Registry {
         )
     }
 
-    /// Makes the data path of a new session known; `make` gets its id.
+    /// Makes the data path of a new session known; `make` gets its id. `EBUSY`: ids have come round meanwhile.
     pub(crate) fn add_session(
         &self,
         make: impl FnOnce(u32) -> Result<Arc<Serving>>,
     ) -> Result<Arc<Serving>> {
-        let mut inner = self.inner.lock();
-        let mut id = inner.next_session;
-        while inner.sessions.get(&id).is_some() {
-            id = after(id);
-        }
+        let id = {
+            let mut inner = self.inner.lock();
+            let mut id = inner.next_session;
+            while inner.sessions.get(&id).is_some() {
+                id = after(id);
+            }
+            inner.next_session = after(id);
+            id
+        };
+        // Not under the mutex: memory that is charged to the caller may take its time, and interfaces that go need it.
         let serving = make(id)?;
-        inner
-            .sessions
-            .try_create_and_insert(id, Arc::clone(&serving), GFP_KERNEL)?;
-        inner.next_session = after(id);
+        let node = RBTreeNode::new(id, Arc::clone(&serving), GFP_KERNEL)?;
+        let mut inner = self.inner.lock();
+        if inner.sessions.get(&id).is_some() {
+            return Err(EBUSY);
+        }
+        inner.sessions.insert(node);
         Ok(serving)
     }
 
