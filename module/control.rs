@@ -82,11 +82,6 @@ fn newer_program() -> Error {
     Error::from_errno(-71)
 }
 
-/// `EOPNOTSUPP`, for which 7.2 has no name.
-fn not_supported() -> Error {
-    Error::from_errno(-95)
-}
-
 fn info(session: &Session, request: &Request) -> Result {
     let asked: ioctl::Info = request.read()?;
     if asked.reserved != [0; 4] {
@@ -217,13 +212,8 @@ fn tap(session: &Session, request: &Request) -> Result {
     if !namespace.may_administer() {
         return Err(EPERM);
     }
-    // Before there is an interface that could not go meanwhile: the program's memory may take any time to be read.
     let filter = filter::named(&ask.filter)?;
-    let device = namespace.device(&ask.ifname)?;
-    if !device.is_ethernet() {
-        return Err(not_supported());
-    }
-    let content = session.tap(device, common, options, policies, filter, &mut ask)?;
+    let content = session.tap(&namespace, common, options, policies, filter, &mut ask)?;
     // From here on dropping the file ends the tap; before, nobody but us knows of it.
     let file = match TAPS.anonymous(c"[nettap]", Arc::clone(&content)) {
         Ok(file) => file,

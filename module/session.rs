@@ -33,7 +33,7 @@ use crate::rings::RingPages;
 use crate::serve::Serving;
 use crate::supply::Supply;
 use crate::sys::chardev::Vma;
-use crate::sys::netdev::Device;
+use crate::sys::netdev::Namespace;
 use crate::sys::netdev::Rtnl;
 use crate::sys::server::Running;
 use crate::sys::task::BottomHalvesOff;
@@ -302,10 +302,11 @@ impl Session {
         Ok(())
     }
 
-    /// `interface_tap`, up to the descriptor, which the caller makes and installs.
+    /// `interface_tap`, of the interface that the request names, in this namespace, up to the descriptor, which the caller
+    /// makes and installs. `EOPNOTSUPP`: it is not Ethernet.
     pub(crate) fn tap(
         &self,
-        device: Device,
+        namespace: &Namespace,
         common: Common,
         options: Options,
         policies: Policies,
@@ -319,12 +320,12 @@ impl Session {
         let id = self.registry.new_tap_id();
 
         let rtnl = Rtnl::lock();
-        // Named after the lock, so that it goes before it: unlocking may wait for our reference.
-        let device = Arc::new(device, GFP_KERNEL)?;
-        if !device.is_registered(&rtnl) {
-            return Err(ENODEV);
+        // Looked up here, and not before something was waited for: an interface that goes waits for our reference. Named
+        // after the lock, so that it goes before it, for the same reason.
+        let device = Arc::new(namespace.device(&ask.ifname)?, GFP_KERNEL)?;
+        if !device.is_ethernet() {
+            return Err(not_supported());
         }
-        // It may have moved since it was looked up.
         if !device.may_administer(&rtnl) {
             return Err(EPERM);
         }
@@ -466,4 +467,9 @@ impl Session {
             .ok_or(EINVAL)?;
         ring.pages().map_into(vma, writable)
     }
+}
+
+/// `EOPNOTSUPP`, for which 7.2 has no name.
+fn not_supported() -> Error {
+    Error::from_errno(-95)
 }

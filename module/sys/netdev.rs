@@ -135,12 +135,6 @@ impl Device {
         unsafe { ffi::nettap_dev_is_ethernet(self.as_ptr()) }
     }
 
-    /// Whether it is registered. Under RTNL that stays so.
-    pub(crate) fn is_registered(&self, _rtnl: &Rtnl) -> bool {
-        // SAFETY: Valid by the type invariant.
-        unsafe { ffi::nettap_dev_is_registered(self.as_ptr()) }
-    }
-
     /// Whether both are the same interface.
     pub(crate) fn is(&self, other: DeviceId) -> bool {
         self.0.as_ptr() as usize == other.0

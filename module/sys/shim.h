@@ -155,7 +155,6 @@ void nettap_dev_put(struct net_device *dev);
 struct net *nettap_dev_net(struct net_device *dev);
 u32 nettap_dev_ifindex(const struct net_device *dev);
 bool nettap_dev_is_ethernet(const struct net_device *dev);
-bool nettap_dev_is_registered(const struct net_device *dev);
 void nettap_dev_name(const struct net_device *dev, char *to);
 void nettap_rtnl_lock(void);
 void nettap_rtnl_unlock(void);

@@ -60,12 +60,8 @@ u32 nettap_dev_ifindex(const struct net_device *dev)
 
 bool nettap_dev_is_ethernet(const struct net_device *dev)
 {
-	return dev->type == ARPHRD_ETHER || dev->type == ARPHRD_LOOPBACK;
-}
-
-bool nettap_dev_is_registered(const struct net_device *dev)
-{
-	return dev->reg_state == NETREG_REGISTERED;
+	return (dev->type == ARPHRD_ETHER || dev->type == ARPHRD_LOOPBACK) &&
+	       dev->hard_header_len >= ETH_HLEN && dev->addr_len == ETH_ALEN;
 }
 
 void nettap_dev_name(const struct net_device *dev, char *to)
