@@ -89,7 +89,8 @@ static void *gone_listener;
 
 static int on_event(struct notifier_block *unused, unsigned long event, void *info)
 {
-	if (event == NETDEV_UNREGISTER)
+	/* A bond or a team becomes another kind of interface by its first port. */
+	if (event == NETDEV_UNREGISTER || event == NETDEV_PRE_TYPE_CHANGE)
 		gone_fn(gone_listener, netdev_notifier_info_to_dev(info));
 	return NOTIFY_DONE;
 }
