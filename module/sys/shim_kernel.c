@@ -179,14 +179,16 @@ u32 nettap_fault_page(struct vm_fault *fault, struct page *page)
 	return 0;
 }
 
-/* The block in which the page lies, mapped whole; the mapping gets a reference to it. */
+/*
+ * The block in which the page lies, mapped whole; the mapping gets a reference to it. As its mapping permits, and not for
+ * this one fault: where another has mapped small pages meanwhile the kernel warns of a write to a block (insert_pmd()).
+ */
 u32 nettap_fault_block(struct vm_fault *fault, u32 order, struct page *page)
 {
 #ifdef CONFIG_TRANSPARENT_HUGEPAGE
 	if (page && order == HPAGE_PMD_ORDER &&
-	    thp_vma_suitable_order(fault->vma, fault->address, order))
-		return (__force u32)vmf_insert_folio_pmd(fault, page_folio(page),
-							 fault->flags & FAULT_FLAG_WRITE);
+	    thp_vma_suitable_order(fault->vma, fault->address, order) && pmd_none(READ_ONCE(*fault->pmd)))
+		return (__force u32)vmf_insert_folio_pmd(fault, page_folio(page), false);
 #endif
 	return (__force u32)VM_FAULT_FALLBACK;
 }
