@@ -371,9 +371,18 @@ impl Registry {
         Ok(())
     }
 
-    /// Ends all taps of a session.
-    pub(crate) fn end_taps_of(&self, session: u32, cause: Cause, rtnl: &Rtnl) {
-        self.end_where(|t| t.serving.id == session, cause, rtnl);
+    /// Ends all taps of a session, to which none comes meanwhile. RTNL is free in between: each may take its time.
+    pub(crate) fn end_taps_of(&self, session: u32, cause: Cause) {
+        let next = || {
+            let inner = self.inner.lock();
+            let mut taps = inner.taps.iter();
+            taps.find(|(_, tap)| tap.serving.id == session)
+                .map(|(&id, _)| id)
+        };
+        while let Some(id) = next() {
+            let rtnl = Rtnl::lock();
+            let _ = self.end_tap(id, false, cause, &rtnl);
+        }
     }
 
     /// Ends some taps: how many, and packets that were dropped with them.

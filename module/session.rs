@@ -276,10 +276,7 @@ impl Session {
                 event.group = group;
             });
         }
-        {
-            let rtnl = Rtnl::lock();
-            self.registry.end_taps_of(self.serving.id, cause, &rtnl);
-        }
+        self.registry.end_taps_of(self.serving.id, cause);
         let mut windows = self.windows.lock();
         windows.region = None;
         for ring in windows.rings.iter_mut() {
