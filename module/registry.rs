@@ -32,6 +32,7 @@ use crate::sys::netdev::DeviceId;
 use crate::sys::netdev::OnGone;
 use crate::sys::netdev::Rtnl;
 use crate::sys::task::current_pid;
+use crate::sys::task::Process;
 use crate::sys::time::Later;
 use crate::sys::time::OnLater;
 use crate::uapi::event::Event;
@@ -106,8 +107,8 @@ struct Inner {
     /// By id, in the order of their making.
     sessions: RBTree<u32, Arc<Serving>>,
     taps: RBTree<u32, TapRecord>,
-    /// The last figures of taps that have ended, oldest first.
-    ended: KVec<TapStats>,
+    /// The last figures of taps that have ended, oldest first, and whose they were.
+    ended: KVec<(TapStats, Arc<Process>)>,
 }
 
 /// What there is.
@@ -303,7 +304,8 @@ impl Registry {
             if inner.ended.len() >= ENDED_KEPT {
                 let _ = inner.ended.remove(0);
             }
-            let _ = inner.ended.push_within_capacity(last);
+            let of = (last, serving.process());
+            let _ = inner.ended.push_within_capacity(of);
         }
         drop(inner);
         drop(record);
@@ -471,8 +473,11 @@ impl Registry {
     /// The last record of the first ended tap with an id from `from` on.
     pub(crate) fn ended_stats(&self, from: u32) -> Option<TapStats> {
         let inner = self.inner.lock();
-        let ended = inner.ended.iter().filter(|t| t.id >= from);
-        ended.min_by_key(|t| t.id).copied()
+        let ended = inner.ended.iter().filter(|(tap, _)| tap.id >= from);
+        let (tap, process) = ended.min_by_key(|(tap, _)| tap.id)?;
+        let mut stats = *tap;
+        stats.pid = process.seen();
+        Some(stats)
     }
 }
 

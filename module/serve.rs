@@ -105,7 +105,7 @@ pub(crate) struct Serving {
     pub(crate) id: u32,
     /// As the initial namespace numbers it.
     pub(crate) pid: u32,
-    process: Process,
+    process: Arc<Process>,
     pub(crate) comm: [u8; 16],
     alpha_min: Duration,
     alpha_max: Duration,
@@ -219,13 +219,14 @@ impl Serving {
         let state = State::new(alpha.0)?;
         let server = Server::new(id)?;
         let sleepers = Sleepers::new()?;
+        let process = Arc::new(Process::current(), GFP_KERNEL)?;
         Arc::pin_init(
             pin_init!(Self {
                 server,
                 sleepers,
                 id,
                 pid: current_pid(),
-                process: Process::current(),
+                process,
                 comm: current_comm(),
                 alpha_min: alpha.0,
                 alpha_max: alpha.1,
@@ -661,7 +662,12 @@ impl Serving {
         event.comm = self.comm;
     }
 
-    /// The process that opened the session, as the caller's pid namespace numbers it.
+    /// The process that opened the session.
+    pub(crate) fn process(&self) -> Arc<Process> {
+        Arc::clone(&self.process)
+    }
+
+    /// The same, as the caller's pid namespace numbers it.
     pub(crate) fn seen(&self) -> u32 {
         self.process.seen()
     }
