@@ -5,6 +5,7 @@
 //!
 //! Softirq, or bottom halves off, may ask while process context replaces the program.
 
+use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::prelude::*;
 use kernel::sync::rcu;
 
@@ -37,7 +38,10 @@ pub(crate) fn named(ask: &ioctl::Filter) -> Result<Option<KBox<Named>>> {
         _ => return Err(EINVAL),
     };
     let kind = ask.kind;
-    Ok(Some(KBox::new(Named { kind, program }, GFP_KERNEL)?))
+    Ok(Some(KBox::new(
+        Named { kind, program },
+        GFP_KERNEL_ACCOUNT,
+    )?))
 }
 
 /// What a filter says of a packet.

@@ -14,6 +14,7 @@ use crate::sys::atomic::Apart;
 use crate::sys::atomic::Atomic;
 use crate::sys::atomic::Full;
 use crate::sys::atomic::Relaxed;
+use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -42,7 +43,7 @@ fn word(tap: u32, out: u32) -> u64 {
 impl Flows {
     /// No bucket has a tap yet.
     pub(crate) fn new() -> Result<Self> {
-        let mut buckets = KVec::with_capacity(BUCKETS as usize + 1, GFP_KERNEL)?;
+        let mut buckets = KVec::with_capacity(BUCKETS as usize + 1, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..=BUCKETS {
             buckets.push_within_capacity(Apart::new(Atomic::new(0)))?;
         }
@@ -230,7 +231,7 @@ pub(crate) struct OutAll {
 impl OutAll {
     /// None yet; nothing: there is no memory to count them.
     pub(crate) fn new(flows: &Arc<Flows>, tap: u32) -> Option<Self> {
-        let mut counts = KVec::with_capacity(BUCKETS as usize + 1, GFP_KERNEL).ok()?;
+        let mut counts = KVec::with_capacity(BUCKETS as usize + 1, GFP_KERNEL_ACCOUNT).ok()?;
         for _ in 0..=BUCKETS {
             counts.push_within_capacity(0).ok()?;
         }

@@ -14,6 +14,7 @@
 //! Locks: `making`, then `inner`. A region may be large, so it is made under the first only, which nobody
 //! takes who finds the group there.
 
+use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
@@ -222,7 +223,7 @@ impl Groups {
         self.inner
             .lock()
             .by_id
-            .try_create_and_insert(id, group, GFP_KERNEL)?;
+            .try_create_and_insert(id, group, GFP_KERNEL_ACCOUNT)?;
         if id != DEFAULT {
             self.tell(EventKind::GroupMade, id, &name);
         }
@@ -285,7 +286,7 @@ impl Groups {
 fn charge_for(mbuf_size: u32, mbufs: u32) -> Result<Arc<Pinned>> {
     let bytes = u64::from(mbufs).wrapping_mul(u64::from(mbuf_size));
     let bytes = bytes.wrapping_add(u64::from(LOCKS_LEN));
-    Ok(Arc::new(Pinned::charge(bytes)?, GFP_KERNEL)?)
+    Ok(Arc::new(Pinned::charge(bytes)?, GFP_KERNEL_ACCOUNT)?)
 }
 
 /// A session's place in a group; dropped, the session has left it. Process context.

@@ -12,6 +12,7 @@
 use crate::sys::atomic::Apart;
 use crate::sys::atomic::Atomic;
 use crate::sys::atomic::Relaxed;
+use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::alloc::KBox;
 use kernel::alloc::KVec;
 use kernel::cpu::CpuId;
@@ -67,8 +68,8 @@ struct Members {
 impl Members {
     /// Nobody, with room for all that there may be.
     fn new() -> Result<KBox<Self>> {
-        let all = KVec::with_capacity(MEMBERS_MAX, GFP_KERNEL)?;
-        Ok(KBox::new(Self { all, consumers: 0 }, GFP_KERNEL)?)
+        let all = KVec::with_capacity(MEMBERS_MAX, GFP_KERNEL_ACCOUNT)?;
+        Ok(KBox::new(Self { all, consumers: 0 }, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// Adds one.
@@ -119,7 +120,7 @@ impl Intake {
     /// An intake without members.
     pub(crate) fn new(common: Common, filter: Option<KBox<Named>>) -> Result<Arc<Self>> {
         let flows = match common.fanout {
-            Fanout::Flow => Some(Arc::new(Flows::new()?, GFP_KERNEL)?),
+            Fanout::Flow => Some(Arc::new(Flows::new()?, GFP_KERNEL_ACCOUNT)?),
             Fanout::None | Fanout::Any | Fanout::Cpu => None,
         };
         let members = Published::new();
@@ -139,7 +140,7 @@ impl Intake {
                 turn: Apart::new(Atomic::new(0)),
                 hooks <- new_mutex!([None, None], "nettap_hooks"),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
     }
 
@@ -508,7 +509,7 @@ impl Intake {
 
     /// The taps on standby, with whom they are served.
     pub(crate) fn standbys(&self) -> Result<KVec<Arc<Inlet>>> {
-        let mut found = KVec::with_capacity(MEMBERS_MAX, GFP_KERNEL)?;
+        let mut found = KVec::with_capacity(MEMBERS_MAX, GFP_KERNEL_ACCOUNT)?;
         let reading = rcu::read_lock();
         let members = self.list((&reading).into()).iter();
         for member in members.filter(|m| m.tap.options.standby) {

@@ -10,6 +10,7 @@
 //! Process context; everything is under one mutex, which is held neither during a sleep nor while a
 //! program's own memory is touched: the words are the region's.
 
+use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::new_condvar;
 use kernel::new_mutex;
 use kernel::prelude::*;
@@ -78,7 +79,7 @@ impl Locks {
                 users <- new_mutex!(Users(RBTree::new()), "nettap_locks"),
                 sleepers <- pin_init::pin_init_array_from_fn(|_| new_condvar!("nettap_sleepers")),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
     }
 
@@ -98,7 +99,9 @@ impl Locks {
         self.lock(number)?;
         let mut users = self.users.lock();
         let locks = users.of(session) | bit(number);
-        users.0.try_create_and_insert(session, locks, GFP_KERNEL)?;
+        users
+            .0
+            .try_create_and_insert(session, locks, GFP_KERNEL_ACCOUNT)?;
         Ok(())
     }
 

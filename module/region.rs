@@ -164,7 +164,7 @@ impl Region {
                 under_way: Apart::new(Atomic::new(0)),
                 locks,
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
     }
 

@@ -7,6 +7,7 @@
 
 use core::time::Duration;
 
+use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::alloc::KVec;
 use kernel::new_mutex;
 use kernel::prelude::*;
@@ -168,7 +169,7 @@ impl Registry {
         };
         // Not under the mutex: memory that is charged to the caller may take its time, and interfaces that go need it.
         let serving = make(id)?;
-        let node = RBTreeNode::new(id, Arc::clone(&serving), GFP_KERNEL)?;
+        let node = RBTreeNode::new(id, Arc::clone(&serving), GFP_KERNEL_ACCOUNT)?;
         let mut inner = self.inner.lock();
         if inner.sessions.get(&id).is_some() {
             return Err(EBUSY);
@@ -254,7 +255,7 @@ impl Registry {
         }
         inner
             .taps
-            .try_create_and_insert(id, record, GFP_KERNEL)?;
+            .try_create_and_insert(id, record, GFP_KERNEL_ACCOUNT)?;
         Ok(())
     }
 

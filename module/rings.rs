@@ -2,6 +2,7 @@
 
 //! A ring's pages: which side writes which, and the views of `uapi/src/ring.rs` over them.
 
+use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -48,7 +49,7 @@ impl RingPages {
         let pinned = |cells| pinned_bytes(SharedPages::ring_bytes(cells));
         let charge = Pinned::charge(pinned(ro).wrapping_add(pinned(rw)))?;
         let ring = Self {
-            charge: Arc::new(charge, GFP_KERNEL)?,
+            charge: Arc::new(charge, GFP_KERNEL_ACCOUNT)?,
             read_only: SharedPages::of_ring(ro)?,
             writable: SharedPages::of_ring(rw)?,
             filler,

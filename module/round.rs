@@ -10,6 +10,7 @@ use core::time::Duration;
 
 use crate::sys::atomic::Atomic;
 use crate::sys::atomic::Relaxed;
+use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::alloc::KVec;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -176,7 +177,7 @@ impl Quiet {
 impl State {
     /// Of a session that has neither mapped nor tapped.
     pub(crate) fn new(alpha: Duration) -> Result<Self> {
-        let mut taps = KVec::with_capacity(TAPS_MAX as usize, GFP_KERNEL)?;
+        let mut taps = KVec::with_capacity(TAPS_MAX as usize, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..TAPS_MAX {
             taps.push_within_capacity(None)?;
         }
@@ -200,7 +201,7 @@ impl State {
             quiet: Quiet::Reached,
             taker: Taker::new(),
             thread: None,
-            outbox: Some(KBox::new(Outbox::new(), GFP_KERNEL)?),
+            outbox: Some(KBox::new(Outbox::new(), GFP_KERNEL_ACCOUNT)?),
         })
     }
 

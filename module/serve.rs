@@ -31,6 +31,7 @@
 use core::cell::Cell;
 use core::time::Duration;
 
+use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::new_mutex;
 use kernel::new_spinlock;
 use kernel::prelude::*;
@@ -219,7 +220,7 @@ impl Serving {
         let state = State::new(alpha.0)?;
         let server = Server::new(id)?;
         let sleepers = Sleepers::new()?;
-        let process = Arc::new(Process::current(), GFP_KERNEL)?;
+        let process = Arc::new(Process::current(), GFP_KERNEL_ACCOUNT)?;
         Arc::pin_init(
             pin_init!(Self {
                 server,
@@ -239,7 +240,7 @@ impl Serving {
                 pulling <- new_mutex!((), "nettap_pulling"),
                 pausing <- new_mutex!((), "nettap_pausing"),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
     }
 

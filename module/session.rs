@@ -7,6 +7,7 @@
 //! touched under it. `windows` says what may be mapped, and is all that `mmap` takes, because `mmap`
 //! runs under the address space's lock.
 
+use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::alloc::KVec;
 use kernel::new_mutex;
 use kernel::prelude::*;
@@ -122,7 +123,7 @@ impl Session {
     /// A session with nothing mapped.
     pub(crate) fn open(registry: &Arc<Registry>) -> Result<Arc<Self>> {
         let places = detour_number(TAPS_MAX as usize);
-        let mut rings = KVec::with_capacity(places, GFP_KERNEL)?;
+        let mut rings = KVec::with_capacity(places, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..places {
             rings.push_within_capacity(None)?;
         }
@@ -139,7 +140,7 @@ impl Session {
                 running <- new_mutex!(Some(running), "nettap_running"),
                 listener <- new_mutex!(None, "nettap_listener"),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
         .inspect_err(|_| registry.remove_session(id))?;
         session.tell(EventKind::SessionOpen, None, 0);
@@ -205,8 +206,8 @@ impl Session {
         if ask.prealloc > region.mbufs() {
             return Err(EINVAL);
         }
-        let alloc = Arc::new(RingPages::new(cells, Filler::Kernel)?, GFP_KERNEL)?;
-        let dealloc = Arc::new(RingPages::new(cells, Filler::Program)?, GFP_KERNEL)?;
+        let alloc = Arc::new(RingPages::new(cells, Filler::Kernel)?, GFP_KERNEL_ACCOUNT)?;
+        let dealloc = Arc::new(RingPages::new(cells, Filler::Program)?, GFP_KERNEL_ACCOUNT)?;
 
         ask.mbuf_size = region.mbuf_size();
         ask.mbufs = region.mbufs();
@@ -319,7 +320,7 @@ impl Session {
         let rtnl = Rtnl::lock();
         // Looked up here, and not before something was waited for: an interface that goes waits for our reference. Named
         // after the lock, so that it goes before it, for the same reason.
-        let device = Arc::new(namespace.device(&ask.ifname)?, GFP_KERNEL)?;
+        let device = Arc::new(namespace.device(&ask.ifname)?, GFP_KERNEL_ACCOUNT)?;
         if !device.is_ethernet() {
             return Err(not_supported());
         }
@@ -355,12 +356,12 @@ impl Session {
         let tap = Tap::new(
             label, options, policies, flows, region, detour, revert, dealloc, drops, taker,
         );
-        let tap = Arc::pin_init(tap, GFP_KERNEL)?;
+        let tap = Arc::pin_init(tap, GFP_KERNEL_ACCOUNT)?;
         let inlet = Inlet {
             tap: Arc::clone(&tap),
             serving: Arc::clone(&self.serving),
         };
-        let inlet = Arc::new(inlet, GFP_KERNEL)?;
+        let inlet = Arc::new(inlet, GFP_KERNEL_ACCOUNT)?;
         let file = Arc::new(
             TapFile {
                 registry: Arc::clone(&self.registry),
@@ -368,7 +369,7 @@ impl Session {
                 id,
                 place,
             },
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )?;
         let number = detour_number(place);
         ask.id = id;

@@ -117,7 +117,7 @@ struct nettap_hook {
 struct nettap_hook *nettap_hook_attach(struct net_device *dev, bool received,
 				       nettap_hook_fn fn, void *owner)
 {
-	struct nettap_hook *hook = kzalloc(sizeof(*hook), GFP_KERNEL);
+	struct nettap_hook *hook = kzalloc(sizeof(*hook), GFP_KERNEL_ACCOUNT);
 	int err;
 
 	if (!hook)

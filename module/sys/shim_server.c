@@ -120,7 +120,7 @@ static enum hrtimer_restart server_timer(struct hrtimer *timer)
 struct nettap_server *nettap_server_new(u32 name, nettap_poll_fn poll,
 					nettap_deferred_fn deferred)
 {
-	struct nettap_server *server = kzalloc(sizeof(*server), GFP_KERNEL);
+	struct nettap_server *server = kzalloc(sizeof(*server), GFP_KERNEL_ACCOUNT);
 
 	if (!server)
 		return NULL;

@@ -13,7 +13,7 @@ struct nettap_sleepers {
 
 struct nettap_sleepers *nettap_sleepers_new(void)
 {
-	struct nettap_sleepers *sleepers = kzalloc(sizeof(*sleepers), GFP_KERNEL);
+	struct nettap_sleepers *sleepers = kzalloc(sizeof(*sleepers), GFP_KERNEL_ACCOUNT);
 
 	if (sleepers)
 		init_waitqueue_head(&sleepers->queue);
