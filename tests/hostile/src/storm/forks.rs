@@ -87,6 +87,11 @@ impl Forks {
         })?;
         let mut sum = Sum::default();
         for tap in before.ended(&control)? {
+            ensure!(
+                tap.pid == std::process::id(),
+                "an ended tap is said to be of process {}",
+                tap.pid
+            );
             sum.add(&tap)?;
         }
         let summary = json!({
