@@ -376,16 +376,17 @@ impl Registry {
 
     /// Ends all taps of a session, to which none comes meanwhile. RTNL is free in between: each may take its time.
     pub(crate) fn end_taps_of(&self, session: u32, cause: Cause) {
-        let next = || {
-            let inner = self.inner.lock();
-            let mut taps = inner.taps.iter();
-            taps.find(|(_, tap)| tap.serving.id == session)
-                .map(|(&id, _)| id)
-        };
-        while let Some(id) = next() {
+        while let Some(id) = self.first_tap(|tap| tap.serving.id == session) {
             let rtnl = Rtnl::lock();
             let _ = self.end_tap(id, false, cause, &rtnl);
         }
+    }
+
+    /// The first of some taps, by its id.
+    fn first_tap(&self, which: impl Fn(&TapRecord) -> bool) -> Option<u32> {
+        let inner = self.inner.lock();
+        let mut taps = inner.taps.iter();
+        taps.find(|(_, tap)| which(tap)).map(|(&id, _)| id)
     }
 
     /// Ends some taps: how many, and packets that were dropped with them.
@@ -397,12 +398,10 @@ impl Registry {
     ) -> (u64, u64) {
         let (mut ended, mut dropped) = (0u64, 0u64);
         loop {
-            let id = {
-                let inner = self.inner.lock();
-                let mut taps = inner.taps.iter();
-                taps.find(|(_, tap)| which(tap)).map(|(&id, _)| id)
-            };
-            let Some(Ok(back)) = id.map(|id| self.end_tap(id, false, cause, rtnl)) else {
+            let Some(Ok(back)) = self
+                .first_tap(&which)
+                .map(|id| self.end_tap(id, false, cause, rtnl))
+            else {
                 return (ended, dropped);
             };
             bump(&mut ended, 1);

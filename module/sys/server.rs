@@ -91,8 +91,8 @@ impl<T: OnPoll> Server<T> {
         unsafe { ffi::nettap_server_stop(self.raw.as_ptr()) };
     }
 
-    /// Does something while no round runs, and asks for a round after it. The engine is started, and
-    /// nobody else pauses or stops it meanwhile; sleeps.
+    /// Does something while no round runs, on one CPU as rounds do, and asks for a round after it. The engine is
+    /// started, and nobody else pauses or stops it meanwhile; sleeps.
     pub(crate) fn paused<R>(&self, work: impl FnOnce() -> R) -> R {
         // SAFETY: Valid by the type invariant.
         unsafe { ffi::nettap_server_pause(self.raw.as_ptr()) };
