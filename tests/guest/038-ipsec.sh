@@ -10,23 +10,7 @@
 # From then on the kernel encrypts when a packet leaves, and not before it is queued.
 modprobe -q esp4_offload || skip "this kernel encrypts nothing behind the tap"
 pair
-address client c0 10.9.0.2/32
-address box b0 10.9.0.1/32
-
-# secure NAMESPACE OUT IN: both ends of the tunnel as this one sees them.
-KEY=0x$(printf '%040d' 7)
-secure() {
-	local namespace=$1 out=$2 in=$3
-	ip -n "$namespace" xfrm state add src 10.1.0.1 dst 10.1.0.2 proto esp spi 0x101 reqid 1 mode tunnel aead 'rfc4106(gcm(aes))' "$KEY" 128
-	ip -n "$namespace" xfrm state add src 10.1.0.2 dst 10.1.0.1 proto esp spi 0x102 reqid 2 mode tunnel aead 'rfc4106(gcm(aes))' "$KEY" 128
-	ip -n "$namespace" xfrm policy add src 10.9.0.1 dst 10.9.0.2 dir "$out" tmpl src 10.1.0.1 dst 10.1.0.2 proto esp reqid 1 mode tunnel
-	ip -n "$namespace" xfrm policy add src 10.9.0.2 dst 10.9.0.1 dir "$in" tmpl src 10.1.0.2 dst 10.1.0.1 proto esp reqid 2 mode tunnel
-}
-secure box out in
-secure client in out
-ip -n box route add 10.9.0.2 via 10.1.0.2 dev b0 src 10.9.0.1
-ip -n client route add 10.9.0.1 via 10.1.0.1 dev c0 src 10.9.0.2
-pings client 10.9.0.1 3
+secured
 
 # relayed OPTION…: the answers' packets through a tap on the side that answers.
 relayed() {

@@ -322,6 +322,26 @@ road() {
 	ns box sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
 }
 
+# secured: between client and box of a `pair` or `road` a tunnel of IPsec's: 10.9.0.2 ═════ 10.9.0.1. False: this kernel has none.
+secured() {
+	local key
+	# ends NAMESPACE OUT IN: both ends of the tunnel as this one sees them.
+	ends() {
+		configure "$1" <<-END
+			xfrm state add src 10.1.0.1 dst 10.1.0.2 proto esp spi 0x101 reqid 1 mode tunnel aead rfc4106(gcm(aes)) $key 128
+			xfrm state add src 10.1.0.2 dst 10.1.0.1 proto esp spi 0x102 reqid 2 mode tunnel aead rfc4106(gcm(aes)) $key 128
+			xfrm policy add src 10.9.0.1 dst 10.9.0.2 dir $2 tmpl src 10.1.0.1 dst 10.1.0.2 proto esp reqid 1 mode tunnel
+			xfrm policy add src 10.9.0.2 dst 10.9.0.1 dir $3 tmpl src 10.1.0.2 dst 10.1.0.1 proto esp reqid 2 mode tunnel
+		END
+	}
+	printf -v key '0x%040d' 7
+	ends box out in 2>"$WORK/secured.log" && ends client in out || return
+	address client c0 10.9.0.2/32
+	address box b0 10.9.0.1/32
+	ip -n box route add 10.9.0.2 via 10.1.0.2 dev b0 src 10.9.0.1
+	ip -n client route add 10.9.0.1 via 10.1.0.1 dev c0 src 10.9.0.2
+}
+
 # --- traffic ----------------------------------------------------------------------------------------------------------
 
 # receiver NAME NAMESPACE ADDRESS OPTION…: numbered datagrams will be judged; `finish NAME` gives the verdict when all have

@@ -274,15 +274,36 @@ impl Session {
         }
     }
 
-    /// Writes bytes at an offset of an mbuf, both multiples of four.
+    /// Bytes of an mbuf, as many of them as there are.
+    pub(crate) fn read(&self, index: u32, offset: usize, len: usize) -> Vec<u8> {
+        let bytes = self.mbuf(index).iter().skip(offset / 4);
+        let bytes = bytes.flat_map(|word| word.load().to_ne_bytes());
+        bytes.skip(offset % 4).take(len).collect()
+    }
+
+    /// Writes bytes of an mbuf, as many of them as there is room for. What else lies in their words is written as well.
     pub(crate) fn write(&self, index: u32, offset: usize, bytes: &[u8]) {
-        let place = self.mbuf(index).iter().skip(offset / 4);
-        for (to, from) in place.zip(bytes.chunks_exact(4)) {
-            let mut word = [0; 4];
-            word.copy_from_slice(from);
-            to.store(u32::from_ne_bytes(word));
+        let mut place = self.mbuf(index).iter().skip(offset / 4);
+        let (begin, rest) = bytes.split_at(bytes.len().min((4 - offset % 4) % 4));
+        if !begin.is_empty() {
+            place
+                .by_ref()
+                .take(1)
+                .for_each(|word| overwrite(word, offset % 4, begin));
+        }
+        for (word, bytes) in place.zip(rest.chunks(4)) {
+            overwrite(word, 0, bytes);
         }
     }
+}
+
+/// Writes bytes of a word, from one of its bytes on.
+fn overwrite(word: &Shared, from: usize, bytes: &[u8]) {
+    let mut all = word.load().to_ne_bytes();
+    for (to, byte) in all.iter_mut().skip(from).zip(bytes) {
+        *to = *byte;
+    }
+    word.store(u32::from_ne_bytes(all));
 }
 
 impl AsFd for Session {

@@ -3,17 +3,21 @@
 //! `nthostile`: programs that mean harm, and programs to which harm is done.
 //!
 //! `fuzz` makes calls that no program makes; `scribble` writes over everything that it may write
-//! while packets flow; `storm` kills, stops, forks, executes and hands descriptors about; `faults`
-//! has the kernel's allocations fail one by one. The first three throw dice, and print the seed that
+//! while packets flow; `mangle` gives packets back that are not what they were, and `chatter` makes
+//! them; `storm` kills, stops, forks, executes and hands descriptors about; `faults`
+//! has the kernel's allocations fail one by one. All but the last throw dice, and print the seed that
 //! throws them again. Each prints one line of JSON at its end, and ends with status 0 when what must
 //! hold did hold: what the kernel says in its log, and what other sessions lost, is for the scripts
 //! that start it (`tests/guest/1*.sh`).
 
 mod abi;
 mod chance;
+mod chatter;
 mod faults;
 mod figures;
 mod fuzz;
+mod mangle;
+mod manglers;
 mod scribble;
 mod storm;
 mod sys;
@@ -36,6 +40,10 @@ enum Command {
     Fuzz(fuzz::Fuzz),
     /// Write over everything that may be written, while packets flow through the taps.
     Scribble(scribble::Scribble),
+    /// Give packets back that are not what they were.
+    Mangle(mangle::Mangle),
+    /// Traffic that nothing discourages.
+    Chatter(chatter::Chatter),
     /// Kill, stop, fork, execute, hand descriptors about.
     #[command(subcommand)]
     Storm(storm::Storm),
@@ -47,6 +55,8 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Fuzz(fuzz) => fuzz.run(),
         Command::Scribble(scribble) => scribble.run(),
+        Command::Mangle(mangle) => mangle.run(),
+        Command::Chatter(chatter) => chatter.run(),
         Command::Storm(storm) => storm.run(),
         Command::Faults(faults) => faults.run(),
     };

@@ -230,7 +230,7 @@ impl Scribble {
 }
 
 /// What is sent from here on is a super-packet of datagrams of so many bytes.
-fn cut_by_kernel(socket: &UdpSocket, bytes: u32) -> Outcome {
+pub(crate) fn cut_by_kernel(socket: &UdpSocket, bytes: u32) -> Outcome {
     let fd = socket.as_fd().as_raw_fd() as usize;
     let (level, name) = (libc::SOL_UDP as usize, libc::UDP_SEGMENT as usize);
     let address = std::ptr::from_ref(&bytes) as usize;
@@ -238,7 +238,8 @@ fn cut_by_kernel(socket: &UdpSocket, bytes: u32) -> Outcome {
     Ok(())
 }
 
-fn open_tap(session: &Session, place: &Place, chance: &mut Chance) -> Result<Tap> {
+/// A tap of any size and kind.
+pub(crate) fn open_tap(session: &Session, place: &Place, chance: &mut Chance) -> Result<Tap> {
     let mut asked = tap_request(&place.ifname, place.mode);
     asked.ring_cells = chance.pick(&[16, 64, 256, 1024]).unwrap_or(0);
     asked.snaplen = chance.pick(&[0, 0, 0, 60, 200, 1900, 2000]).unwrap_or(0);
@@ -248,7 +249,7 @@ fn open_tap(session: &Session, place: &Place, chance: &mut Chance) -> Result<Tap
 }
 
 /// All ends are one.
-fn end(session: Session, taps: Vec<Tap>, chance: &mut Chance) {
+pub(crate) fn end(session: Session, taps: Vec<Tap>, chance: &mut Chance) {
     match chance.below(4) {
         0 => drop(taps),
         1 => {
