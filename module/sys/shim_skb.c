@@ -7,13 +7,19 @@
 
 #include <linux/etherdevice.h>
 #include <linux/if_vlan.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
 #include <linux/list_sort.h>
 #include <linux/netdevice.h>
+#include <linux/netfilter_bridge.h>
 #include <linux/netfilter_netdev.h>
 #include <linux/skbuff.h>
+#include <linux/udp.h>
 #include <linux/virtio_net.h>
 #include <net/dst_metadata.h>
+#include <net/gre.h>
 #include <net/gso.h>
+#include <net/ipv6.h>
 #include <net/netfilter/nf_conntrack.h>
 #include <net/sock.h>
 #include <net/xfrm.h>
@@ -543,6 +549,33 @@ int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len)
 	return err;
 }
 
+/* Tags among the bytes that are followed at most, as everywhere in the kernel. */
+#define VLAN_TAGS_MAX 8
+
+/* A protocol that stands before this place of a packet, and behind tags among the bytes the one there; 0: it ends before. */
+static __be16 behind_tags(struct sk_buff *skb, __be16 protocol, u32 *at)
+{
+	u32 tags;
+
+	for (tags = 0; eth_type_vlan(protocol); tags++) {
+		if (tags == VLAN_TAGS_MAX || !pskb_may_pull(skb, *at + VLAN_HLEN))
+			return 0;
+		protocol = ((const struct vlan_hdr *)(skb->data + *at))->h_vlan_encapsulated_proto;
+		*at += VLAN_HLEN;
+	}
+	return protocol;
+}
+
+/* The network's header, of a frame that stands at its mac header: behind tags among the bytes, as senders' have it. */
+static __always_inline void set_network(struct sk_buff *skb)
+{
+	u32 at = ETH_HLEN;
+
+	if (unlikely(eth_type_vlan(skb->protocol)) && !behind_tags(skb, skb->protocol, &at))
+		at = ETH_HLEN;
+	skb_set_network_header(skb, at);
+}
+
 /* A sum begins behind the headers: the kernel takes its start for the transport header. */
 #define CSUM_START_MIN (ETH_HLEN + sizeof(struct iphdr))
 
@@ -610,10 +643,10 @@ static __always_inline int settle(struct sk_buff *skb, const struct nettap_heade
 			skb_dst_drop(skb);
 		skb->protocol = eth->h_proto;
 	}
-	if (moved) {
-		skb_set_network_header(skb, ETH_HLEN);
+	/* Also where the frame ends before the place that it had. */
+	set_network(skb);
+	if (moved)
 		skb_reset_mac_len(skb);
-	}
 
 	skb->csum_valid = 0;
 	err = settle_sum(skb, offload, moved);
@@ -788,7 +821,7 @@ static __always_inline int apply_offload(struct sk_buff *skb, const struct netta
 	skb_reset_mac_header(skb);
 	eth = eth_hdr(skb);
 	skb->protocol = eth_proto_is_802_3(eth->h_proto) ? eth->h_proto : htons(ETH_P_802_2);
-	skb_set_network_header(skb, ETH_HLEN);
+	set_network(skb);
 	skb->mac_len = ETH_HLEN;
 	/* Nearly always it says nothing of either. */
 	if (offload->csum || offload->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
@@ -871,6 +904,8 @@ bool nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, boo
 {
 	if (received) {
 		__skb_push(skb, skb->data - skb_mac_header(skb));
+		if (unlikely(eth_type_vlan(skb->protocol)))
+			set_network(skb);
 		skb_orphan(skb);
 		skb_forward_csum(skb);
 		skb_clear_tstamp(skb);

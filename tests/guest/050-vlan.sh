@@ -60,6 +60,22 @@ pings client 10.8.0.1 10
 quiet b0.8 input ended.changed -ge 10
 stop relay
 
+part "cut before the place where the network's header was, and mirrored behind the tap by who goes there"
+ip -n client link add link c0.5 name c0.5.9 up type vlan id 9
+ip -n box link add link b0.5 name b0.5.9 up type vlan id 9
+address client c0.5.9 10.9.0.2/24
+address box b0.5.9 10.9.0.1/24
+neighbour client c0.5.9 10.9.0.1 "$MAC_B0"
+neighbour box b0.5.9 10.9.0.2 "$MAC_C0"
+pings client 10.9.0.1 3
+ns box tc qdisc add dev b0 clsact
+ns box tc filter add dev b0 egress matchall action mirred ingress mirror dev lo
+tapped relay box ntdrive relay --tap b0:output --cut 14
+lost client 10.9.0.1
+quiet b0 output ended.changed -ge 2
+stop relay
+ns box tc qdisc del dev b0 clsact
+
 part "both, each packet twice"
 tapped relay box ntdrive relay --tap b0:input --tap b0:output --tap b0.5:input --tap b0.5:output
 pings client 10.5.0.1 50
