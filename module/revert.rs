@@ -108,7 +108,7 @@ pub(crate) fn apply_one(
             .wrapping_add(window.offset() as usize);
         let change = skb.change(way, &offload, region.pages(), from, window.len(), home);
         if change != Err(EAGAIN) {
-            return change.map_err(|_| Flaw::Offload);
+            return change.map_err(flaw_of_offload);
         }
     }
     let windows = [Some((mbuf.index, window))];
@@ -151,7 +151,7 @@ fn apply(
             .map_err(flaw_of)?;
         done = done.wrapping_add(window.len());
     }
-    skb.settle(&offload, head != 0).map_err(|_| Flaw::Offload)?;
+    skb.settle(&offload, head != 0).map_err(flaw_of_offload)?;
     if way == Way::Received {
         skb.at_network(home);
     }
@@ -225,7 +225,7 @@ fn make_short(
     let from = at.wrapping_add(window.offset() as usize);
     let leaves = outlet == Outlet::Output;
     let made = Skb::make(device, &offload, region.pages(), from, window.len(), leaves);
-    let mut skb = made.map_err(flaw_of_new)?;
+    let mut skb = made.map_err(flaw_of_offload)?;
     if !leaves {
         skb.at_network(device);
     }
@@ -233,7 +233,7 @@ fn make_short(
 }
 
 #[cold]
-fn flaw_of_new(error: Error) -> Flaw {
+fn flaw_of_offload(error: Error) -> Flaw {
     if error == EINVAL {
         Flaw::Offload
     } else {

@@ -595,14 +595,108 @@ static __always_inline bool is_sum_kept(const struct sk_buff *skb, const struct 
 	       offload->csum_offset == skb->csum_offset;
 }
 
+/*
+ * Whether the members of a super-packet's list are still the pieces that it was made of. Where bytes of the first were moved
+ * to the front, another length of the headers would have the kernel cut it where there is nothing to cut (skb_segment()).
+ */
+static bool is_list_whole(const struct sk_buff *skb)
+{
+	const struct sk_buff *member;
+
+	skb_walk_frags(skb, member) {
+		if (member->len > skb_shinfo(skb)->gso_size ||
+		    (member->next && member->len != skb_shinfo(skb)->gso_size))
+			return false;
+	}
+	return true;
+}
+
+static bool is_ip(__be16 protocol)
+{
+	return protocol == htons(ETH_P_IP) || protocol == htons(ETH_P_IPV6);
+}
+
+/* Whether what an Ethernet tunnel carries, from here on, is IP. */
+static bool carries_ip(struct sk_buff *skb, u32 at)
+{
+	if (!pskb_may_pull(skb, at + ETH_HLEN))
+		return false;
+	at += ETH_HLEN;
+	return is_ip(behind_tags(skb, *(const __be16 *)(skb->data + at - sizeof(__be16)), &at));
+}
+
+/*
+ * Whether the kernel still comes from the outer headers of a tunnel's super-packet, the first of which begins here, to the
+ * inner ones. It steps over the outer ones by what they say, and then to where the inner ones began when they were made
+ * (gre_gso_segment(), __skb_udp_tunnel_segment()): there must be the tunnel's own header in between.
+ */
+static bool is_tunnel_whole(struct sk_buff *skb, __be16 network, u32 at)
+{
+	const u32 kinds = skb_shinfo(skb)->gso_type;
+	u8 protocol;
+	int end;
+
+	if (network == htons(ETH_P_IP)) {
+		if (!pskb_may_pull(skb, at + sizeof(struct iphdr)))
+			return false;
+		protocol = ((const struct iphdr *)(skb->data + at))->protocol;
+		end = at + ((const struct iphdr *)(skb->data + at))->ihl * 4;
+	} else {
+		__be16 fragment;
+
+		if (!pskb_may_pull(skb, at + sizeof(struct ipv6hdr)))
+			return false;
+		protocol = ((const struct ipv6hdr *)(skb->data + at))->nexthdr;
+		end = ipv6_skip_exthdr(skb, at + sizeof(struct ipv6hdr), &protocol, &fragment);
+		if (end < 0)
+			return false;
+	}
+	if (kinds & (SKB_GSO_IPXIP4 | SKB_GSO_IPXIP6))
+		return (protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6) &&
+		       end <= skb_inner_network_offset(skb);
+	if (kinds & (SKB_GSO_UDP_TUNNEL | SKB_GSO_UDP_TUNNEL_CSUM))
+		end += protocol == IPPROTO_UDP ? sizeof(struct udphdr) : U16_MAX;
+	else if (kinds & (SKB_GSO_GRE | SKB_GSO_GRE_CSUM))
+		end += protocol == IPPROTO_GRE ? sizeof(struct gre_base_hdr) : U16_MAX;
+	else
+		return false;
+	if (end > skb_inner_mac_header(skb) - skb->data)
+		return false;
+	return skb->inner_protocol_type != ENCAP_TYPE_ETHER || skb->inner_protocol != htons(ETH_P_TEB) ||
+	       carries_ip(skb, skb_inner_mac_header(skb) - skb->data);
+}
+
+/*
+ * Readies a super-packet, data at the mac header, for being cut after its bytes were changed. The kernel looks at the headers
+ * of IP's by itself (SKB_GSO_DODGY) but for a tunnel's; other protocols' it follows without end (nsh_gso_segment()). -EINVAL:
+ * it is none any more that can be cut. -ENOMEM.
+ */
+static noinline int ready_to_cut(struct sk_buff *skb)
+{
+	__be16 network;
+	u32 at = ETH_HLEN;
+
+	if (skb_has_frag_list(skb) && skb_shinfo(skb)->gso_size != GSO_BY_FRAGS && !is_list_whole(skb) &&
+	    skb_linearize(skb))
+		return -ENOMEM;
+	network = behind_tags(skb, skb->protocol, &at);
+	if (!is_ip(network) || (skb->encapsulation && !is_tunnel_whole(skb, network, at)))
+		return -EINVAL;
+	skb_shinfo(skb)->gso_type |= SKB_GSO_DODGY;
+	skb_shinfo(skb)->gso_segs = 0;
+	return 0;
+}
+
 /* The state of its sum becomes what its header says. */
 static __always_inline int settle_sum(struct sk_buff *skb, const struct nettap_header *offload, bool moved)
 {
 	const bool kept = is_sum_kept(skb, offload);
 
 	/* The pieces are cut by it, or the encrypted packet is built by it; of both not even the pieces' number may change. */
-	if (unlikely(skb_is_gso(skb) || xfrm_offload(skb)))
-		return kept && !(skb_is_gso(skb) && xfrm_offload(skb)) ? 0 : -EINVAL;
+	if (unlikely(skb_is_gso(skb)))
+		return kept && !xfrm_offload(skb) ? ready_to_cut(skb) : -EINVAL;
+	if (unlikely(xfrm_offload(skb)))
+		return kept ? 0 : -EINVAL;
 	/* In a tunnel a sum is the inner packet's, and the transport header the outer one's: both stay. */
 	if (kept && !moved && offload->csum == 1)
 		return pskb_may_pull(skb, (u32)offload->csum_start + offload->csum_offset + 2) ? 0 : -EINVAL;
@@ -652,10 +746,6 @@ static __always_inline int settle(struct sk_buff *skb, const struct nettap_heade
 	err = settle_sum(skb, offload, moved);
 	if (err)
 		return err;
-	if (skb_is_gso(skb)) {
-		skb_shinfo(skb)->gso_type |= SKB_GSO_DODGY;
-		skb_shinfo(skb)->gso_segs = 0;
-	}
 	skb_clear_hash(skb);
 	set_vlan(skb, offload);
 	skb->mark = offload->mark;
