@@ -871,7 +871,19 @@ int nettap_skb_fill(struct sk_buff *skb, u32 offset, const void *from, u32 len)
 	return 0;
 }
 
-/* The kernel's own check of what a program says of checksum and segmentation. */
+/* Packets that a new super-packet is cut into at most: a UDP datagram can be as many fragments as it has bytes. */
+#define PIECES_MAX 1024
+
+/* Whether a new super-packet is what its kind says, and no more work than it should be. */
+static bool is_sound(struct sk_buff *skb, u8 kind)
+{
+	u32 at = ETH_HLEN;
+
+	return skb->len / skb_shinfo(skb)->gso_size <= PIECES_MAX &&
+	       virtio_net_hdr_match_proto(behind_tags(skb, skb->protocol, &at), kind);
+}
+
+/* The kernel's own check of what a program says of checksum and segmentation, and what it leaves out. */
 static noinline int offload_to_skb(struct sk_buff *skb, const struct nettap_header *offload)
 {
 	const struct virtio_net_hdr hdr = {
@@ -888,9 +900,13 @@ static noinline int offload_to_skb(struct sk_buff *skb, const struct nettap_head
 	if (offload->csum == 1 && offload->csum_start < CSUM_START_MIN)
 		return -EINVAL;
 	err = virtio_net_hdr_to_skb(skb, &hdr, true);
-	if (!err && offload->csum == 2)
+	if (err)
+		return err;
+	if (skb_is_gso(skb) && !is_sound(skb, hdr.gso_type))
+		return -EINVAL;
+	if (offload->csum == 2)
 		skb->ip_summed = CHECKSUM_UNNECESSARY;
-	return err;
+	return 0;
 }
 
 /* A new packet stands as on a packet that comes from a wire; who cuts it wants to know where it does. */
@@ -935,9 +951,14 @@ int nettap_skb_offload(struct sk_buff *skb, const struct nettap_header *offload)
 	return pskb_may_pull(skb, ETH_HLEN) ? apply_offload(skb, offload) : -EINVAL;
 }
 
+/* Of a super-packet the pieces must fit; those of a list are as long as somebody made them for a network. */
 static __always_inline bool dev_fits(const struct net_device *dev, const struct sk_buff *skb)
 {
-	return skb_is_gso(skb) || skb->len <= READ_ONCE(dev->mtu) + dev->hard_header_len + VLAN_HLEN;
+	const u32 mtu = READ_ONCE(dev->mtu), piece = skb_shinfo(skb)->gso_size;
+
+	if (piece)
+		return piece <= mtu || piece == GSO_BY_FRAGS;
+	return skb->len <= mtu + dev->hard_header_len + VLAN_HLEN;
 }
 
 /* Whether the interface can carry the frame that stands at its mac header. */

@@ -35,6 +35,20 @@ for mode in output input bypass; do
 	expect "packets injected" "$(got inject injected)" -eq 20
 done
 
+part "super-packets that are no work for the kernel, or too much"
+made output 5 --size 6000 --fragments 1400
+# unmade OPTION…: all five are refused.
+unmade() {
+	ns box ntdrive inject --tap b0:output "${to_client[@]}" --count 5 "$@" >"$WORK/inject.log" || fail "inject: $(cat "$WORK/inject.log")"
+	expect "new packets refused" "$(got inject injected_refused)" -eq 5
+}
+unmade --size 6000 --fragments 1
+unmade --size 6000 --fragments 1400 --ethertype 35151
+ip -n box link set b0 mtu 1500
+unmade --size 6000 --fragments 1600
+made output 5 --size 6000 --fragments 1400
+ip -n box link set b0 mtu 9000
+
 part "left to be computed, and nobody there who can: the kernel does"
 ns box ethtool -K b0 tx off >/dev/null
 made output 50 --checksum partial

@@ -43,6 +43,12 @@ pub(crate) struct Inject {
     /// Put so many datagrams into one super-packet, for the kernel to cut.
     #[arg(long)]
     datagrams_per_packet: Option<u64>,
+    /// Make each a super-packet, for the kernel to cut into fragments of so many bytes.
+    #[arg(long, conflicts_with = "datagrams_per_packet")]
+    fragments: Option<u16>,
+    /// Say of super-packets that this protocol is in them, by the number of its Ethernet type.
+    #[arg(long)]
+    ethertype: Option<u16>,
     /// VLAN tag beside the bytes.
     #[arg(long)]
     vlan: Option<u16>,
@@ -144,13 +150,29 @@ impl Inject {
         Ok(number)
     }
 
+    /// What super-packets are cut into, and of which size.
+    fn segments(&self) -> Option<(Segments, Result<u16>)> {
+        let datagrams = || {
+            let size = u16::try_from(self.size).context("datagrams too long for a super-packet");
+            self.datagrams_per_packet.map(|_| (Segments::Udp, size))
+        };
+        let fragments = self
+            .fragments
+            .map(|size| (Segments::UdpFragments, Ok(size)));
+        fragments.or_else(datagrams)
+    }
+
     fn packet(&self, session: &Session, payload: &[u8]) -> Result<Mbuf> {
         let mut frame = self.addresses.frame(payload)?;
+        let protocol = self.ethertype.map(u16::to_be_bytes);
         let partial = match self.checksum {
             // Segments get their checksums when the super-packet is cut, so it is always left there.
-            Checksum::Full if self.datagrams_per_packet.is_none() => None,
+            Checksum::Full if self.segments().is_none() => None,
             _ => Some(leave_checksum(&mut frame)?),
         };
+        if let (Some(protocol), Some(place)) = (protocol, frame.get_mut(12..14)) {
+            place.copy_from_slice(&protocol);
+        }
         let mut mbuf = allocate(session)?;
         loop {
             match mbuf.set_payload(&frame) {
@@ -162,10 +184,10 @@ impl Inject {
         if let Some((start, offset)) = partial {
             mbuf.set_csum_partial(start, offset);
         }
-        if self.datagrams_per_packet.is_some() {
+        if let Some((into, size)) = self.segments() {
             mbuf.set_gso(Some(Segmentation {
-                into: Segments::Udp,
-                size: u16::try_from(self.size)?,
+                into,
+                size: size?,
                 header_len: u16::try_from(frame.len() - payload.len())?,
                 ecn: false,
             }))?;
