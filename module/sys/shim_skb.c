@@ -405,8 +405,11 @@ struct sk_buff *nettap_skb_segment(struct sk_buff *skb, bool received, bool *dam
 		if (likely(number_piece(piece, nth++)))
 			continue;
 		*damaged = is_list;
-		if (pieces == skb)
+		if (pieces == skb) {
 			pieces = nettap_skb_unlink(skb);
+			/* As one of the pieces it was counted once more. */
+			kfree_skb(skb);
+		}
 		kfree_skb_list(pieces);
 		__skb_pull(skb, mac_len);
 		return NULL;
