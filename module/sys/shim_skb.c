@@ -86,6 +86,25 @@ static __always_inline bool is_keepable(const struct sk_buff *skb)
 	       !(skb_shinfo(skb)->flags & SKBFL_ZEROCOPY_ENABLE) && !has_foreign_connection(skb);
 }
 
+/*
+ * Whether a bridge, which has translated the packet's address, takes it back behind the hook and then goes by the port that
+ * it came in by (br_nf_pre_routing_finish_bridge_slow()): that may be no port any more when it has waited.
+ */
+static __always_inline bool is_bound_to_port(const struct sk_buff *skb)
+{
+#if IS_ENABLED(CONFIG_BRIDGE_NETFILTER)
+	return unlikely(skb_ext_exist(skb, SKB_EXT_BRIDGE_NF)) && nf_bridge_info_get(skb)->bridged_dnat;
+#else
+	return false;
+#endif
+}
+
+/* Whether a packet can be captured: its bytes can be read, and it may wait. */
+static __always_inline bool is_capturable(const struct sk_buff *skb)
+{
+	return skb_frags_readable(skb) && !is_bound_to_port(skb);
+}
+
 /* In NETTAP_C_PACKET_ bits. */
 static int nature_of(const struct sk_buff *skb)
 {
@@ -236,7 +255,7 @@ static __always_inline void show_whole(const struct sk_buff *skb, u32 mac_len, u
 static noinline int capture_slowly(const struct sk_buff *skb, u32 mac_len, u32 len,
 				   const struct nettap_origin *origin, struct nettap_header *to)
 {
-	const int err = skb_frags_readable(skb) ?
+	const int err = is_capturable(skb) ?
 			copy_out(skb, -(int)mac_len, (u8 *)to + origin->offset, len) : -EFAULT;
 	u64 timestamp = stamp_of(skb);
 
@@ -261,7 +280,7 @@ int nettap_skb_capture(const struct sk_buff *skb, u32 mac_len, u32 len,
 
 	/* What lies before the packet's stand is in one piece with what lies behind. */
 	if (unlikely((!timestamp && origin->stamps) || skb_is_gso(skb) || len < 32 ||
-		     !skb_frags_readable(skb) || (int)(len - mac_len) > (int)skb_headlen(skb)))
+		     !is_capturable(skb) || (int)(len - mac_len) > (int)skb_headlen(skb)))
 		return capture_slowly(skb, mac_len, len, origin, to);
 	show_whole(skb, mac_len, timestamp, len, origin, to);
 	copy_bytes((u8 *)to + origin->offset, skb->data - mac_len, len);
@@ -273,7 +292,7 @@ int nettap_skb_capture_part(const struct sk_buff *skb, u32 mac_len, u32 from,
 			    const struct nettap_mbuf *mbuf, const struct nettap_origin *origin,
 			    struct nettap_header *to)
 {
-	const int err = skb_frags_readable(skb) ?
+	const int err = is_capturable(skb) ?
 			copy_out(skb, (int)(from - mac_len), (u8 *)to + origin->offset, mbuf->len) :
 			-EFAULT;
 	u64 timestamp = stamp_of(skb);
