@@ -424,6 +424,12 @@ impl OnPacket for Intake {
             }
             return Verdict::Drop(skb);
         }
+        if !skb.is_frame(way) {
+            if let Some(inlet) = self.who_counts(members) {
+                inlet.tap.passed.count(Miss::Other);
+            }
+            return Verdict::Pass(skb);
+        }
         if self.gso == Gso::Segment && skb.is_gso() {
             self.segments(members, skb, way, snap)
         } else {

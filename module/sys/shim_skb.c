@@ -1031,7 +1031,7 @@ struct sk_buff *nettap_skb_make(struct net_device *dev, const struct nettap_head
 
 /*
  * A kept packet leaves through another interface: what a bridge does (br_dev_queue_push_xmit()). Whether that can carry
- * it.
+ * it: it cannot cut what a card has put together for good (skb_warn_if_lro()).
  */
 bool nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, bool received)
 {
@@ -1048,7 +1048,7 @@ bool nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, boo
 	if (!net_eq(dev_net(skb->dev), dev_net(dev)))
 		skb_scrub_packet(skb, true);
 	skb->dev = dev;
-	return dev_fits(dev, skb);
+	return dev_fits(dev, skb) && !(skb_is_gso(skb) && !skb_shinfo(skb)->gso_type);
 }
 
 /* A kept packet enters the host as if received on dev: what dev_forward_skb() does. */

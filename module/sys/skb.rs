@@ -179,6 +179,13 @@ impl Skb {
         }
     }
 
+    /// Whether it begins with an Ethernet header: not so what the host sends to a group and takes itself, which stands
+    /// on the interface without one (`dev_loopback_xmit()`).
+    #[inline(always)]
+    pub(crate) fn is_frame(&self, way: Way) -> bool {
+        way == Way::Sent || self.extent(way).mac_len >= bindings::ETH_HLEN
+    }
+
     /// Fills the mbuf at `to`: the header, and the first `len` bytes of the frame. `EFAULT`: they cannot be
     /// read.
     #[inline(always)]

@@ -30,6 +30,11 @@ receiver recv box 0.0.0.0:7000 --count 50 --join 239.1.2.3 10.1.0.1
 datagrams client 239.1.2.3:7000 --count 50 --via 10.1.0.2
 finish recv
 await "multicast is seen" seen '.multicast and .port == 7000'
+part "multicast that the host sends and hears itself, which stands on the interface without an Ethernet header"
+receiver recv box 0.0.0.0:7002 --count 50 --join 239.1.2.3 10.1.0.1
+datagrams box 239.1.2.3:7002 --count 50 --via 10.1.0.1
+finish recv
+counts b0 input passed -ge 50
 part "fragments of datagrams longer than the link"
 receiver recv box 10.1.0.1:7001 --count 30
 datagrams client 10.1.0.1:7001 --count 30 --size 9000

@@ -90,7 +90,7 @@ for on in lo b0 b1 p0 br0 b0.7 vx0 gt0 mv0; do taps+=(--tap "$on:input" --tap "$
 start flood client ping -q -n -i "$(often 5)" -s 3000 10.2.0.2
 
 part "$seconds seconds of changes"
-ns box nthostile mangle "${taps[@]}" --seconds "$seconds" --seed "${SEED:-$RANDOM}" | tee "$WORK/mangle.log"
+ns box nthostile mangle "${taps[@]}" --seconds "$seconds" --round $((3 * SLOWNESS)) --seed "${SEED:-$RANDOM}" | tee "$WORK/mangle.log"
 figure "$(summary mangle '"\(.seconds) s of changes, seed \(.seed): \(.packets) packets through taps, \(.taps.changed) went on changed, " +
 	"\(.taps.refused_packets) were refused, \(.crossed) left by another tap, \(.new) were new"')"
 for name in flood speaks_{box,client,guest,server} serves_{box,client,server}; do kill_hard "$name"; done

@@ -25,8 +25,6 @@ use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Length of a round.
-const ROUND: Duration = Duration::from_secs(3);
 /// A moment without packets.
 const MOMENT: Duration = Duration::from_micros(300);
 
@@ -39,6 +37,9 @@ pub(crate) struct Mangle {
     /// Seconds to go on.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Seconds that a session lasts when its taps are open.
+    #[arg(long, default_value_t = 3)]
+    round: u64,
     /// Of so many packets, one is changed.
     #[arg(long, default_value_t = 6)]
     every: usize,
@@ -126,7 +127,7 @@ impl Mangle {
             chance,
             deeds,
         };
-        round.go()?;
+        round.go(Duration::from_secs(self.round))?;
         end(session, taps, chance);
         Ok(ids)
     }
@@ -142,10 +143,10 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    fn go(&mut self) -> Outcome {
+    fn go(&mut self, time: Duration) -> Outcome {
         let begun = Instant::now();
         let mut batch = [Entry::default(); 32];
-        while begun.elapsed() < ROUND {
+        while begun.elapsed() < time {
             let mut idle = true;
             for tap in self.taps {
                 let came = tap.detour.take(&mut batch)?;
