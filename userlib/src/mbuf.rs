@@ -330,7 +330,8 @@ impl Mbuf {
         self.edit(|header| header.priority = priority);
     }
 
-    /// Has the kernel cut a new packet into segments. A received packet keeps what it came with.
+    /// Has the kernel cut a new packet into segments, 1024 at most, each of which must fit the interface that it leaves
+    /// by: else it is refused (`injected_refused`). A received packet keeps what it came with.
     ///
     /// # Errors
     ///
