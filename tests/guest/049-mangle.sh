@@ -11,7 +11,7 @@
 . "$(dirname "$0")/lib.sh"
 seconds=$((${MINUTES:-0} * 60))
 ((seconds)) || seconds=$((8 * SLOWNESS))
-modprobe -qa sctp esp4_offload vxlan ip_gre macvlan br_netfilter || true
+modprobe -qa nsh mpls_router pppoe sctp esp4_offload vxlan ip_gre macvlan br_netfilter || true
 
 part "networks"
 road
@@ -66,6 +66,14 @@ ns box nft -f - <<-END
 		chain in { type filter hook input priority filter; ct state new counter; }
 	}
 END
+
+# Who goes by what stands in packets, behind the taps.
+ip -n box link add d0 up type dummy
+for on in b0 b1; do
+	ns box tc qdisc add dev "$on" clsact
+	ns box tc filter add dev "$on" egress matchall action mirred ingress mirror dev d0
+	ns box tc filter add dev "$on" ingress protocol ip flower ip_proto tcp action mirred egress mirror dev d0
+done
 
 part "traffic"
 # speaks NAMESPACE ADDRESS…: everything that it speaks, to each of them.

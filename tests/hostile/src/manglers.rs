@@ -243,9 +243,9 @@ fn end(packet: &mut Packet<'_>) {
 }
 
 fn ethertype(packet: &mut Packet<'_>) {
-    const KINDS: [u16; 14] = [
+    const KINDS: [u16; 15] = [
         0x0800, 0x86dd, 0x0806, 0x8100, 0x88a8, 0x8847, 0x6558, 0x8863, 0x8864, 0x88e5, 0x88cc,
-        0x0004, 0x0026, 0x05dc,
+        0x894f, 0x0004, 0x0026, 0x05dc,
     ];
     let random = packet.chance.draw() as u16;
     let kind = packet.chance.pick(&KINDS).unwrap_or(random);
