@@ -79,11 +79,21 @@ static __always_inline bool is_route_keepable(const struct sk_buff *skb)
 	return !skb->_skb_refdst || (!skb_dst_is_noref(skb) && !has_foreign_route(skb));
 }
 
+/*
+ * Whether it counts in the send buffer of one of the kernel's own sockets, of which there is one a processor for all that
+ * answers in all namespaces: those that wait would silence the others.
+ */
+static __always_inline bool is_kernels_own(const struct sk_buff *skb)
+{
+	return skb->destructor == sock_wfree && unlikely(!skb->sk->sk_net_refcnt);
+}
+
 /* Whether nettap_skb_keep() would have nothing to do. */
 static __always_inline bool is_keepable(const struct sk_buff *skb)
 {
 	return !skb_shared(skb) && is_route_keepable(skb) && !skb_sk_is_prefetched((struct sk_buff *)skb) &&
-	       !(skb_shinfo(skb)->flags & SKBFL_ZEROCOPY_ENABLE) && !has_foreign_connection(skb);
+	       !(skb_shinfo(skb)->flags & SKBFL_ZEROCOPY_ENABLE) && !has_foreign_connection(skb) &&
+	       !is_kernels_own(skb);
 }
 
 /*
@@ -322,8 +332,8 @@ u32 nettap_skb_flow_hash(struct sk_buff *skb)
  * Makes a packet safe to keep beyond the hook, as __nf_queue() does (net/netfilter/nf_queue.c):
  * nobody else may share it, its route must be counted, and an early-demultiplexed socket must be
  * held or let go. Of a received one, whose sender may be a program on this machine that waits for its
- * memory, the fragments are copied, as for a socket. A connection and a route of another namespace are left. NULL: no
- * memory or a dead route, the packet is gone.
+ * memory, the fragments are copied, as for a socket. A connection and a route of another namespace are left, and the send
+ * buffer of a socket of the kernel's own, as netem does before it delays. NULL: no memory or a dead route, the packet is gone.
  */
 struct sk_buff *nettap_skb_keep(struct sk_buff *skb, bool received)
 {
@@ -339,6 +349,8 @@ struct sk_buff *nettap_skb_keep(struct sk_buff *skb, bool received)
 	}
 	if (has_foreign_connection(skb))
 		nf_reset_ct(skb);
+	if (is_kernels_own(skb))
+		skb_orphan_partial(skb);
 #ifdef CONFIG_INET
 	if (skb_sk_is_prefetched(skb)) {
 		struct sock *sk = skb->sk;
