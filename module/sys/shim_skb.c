@@ -109,10 +109,19 @@ static __always_inline bool is_bound_to_port(const struct sk_buff *skb)
 #endif
 }
 
+/*
+ * Whether a BPF program has answered for a listener (bpf_sk_assign_tcp_reqsk()), and the packet has a request that names
+ * that listener without counting it: it may be gone when the packet has waited.
+ */
+static __always_inline bool is_bound_to_listener(const struct sk_buff *skb)
+{
+	return unlikely(skb_sk_is_prefetched((struct sk_buff *)skb)) && skb->sk->sk_state == TCP_NEW_SYN_RECV;
+}
+
 /* Whether a packet can be captured: its bytes can be read, and it may wait. */
 static __always_inline bool is_capturable(const struct sk_buff *skb)
 {
-	return skb_frags_readable(skb) && !is_bound_to_port(skb);
+	return skb_frags_readable(skb) && !is_bound_to_port(skb) && !is_bound_to_listener(skb);
 }
 
 /* In NETTAP_C_PACKET_ bits. */
@@ -424,6 +433,9 @@ struct sk_buff *nettap_skb_segment(struct sk_buff *skb, bool received, bool *dam
 	struct sk_buff *pieces, *piece;
 	u32 nth = 0;
 
+	/* As a whole or not at all: what is said of a port is said of all pieces at once, and taken back with the first. */
+	if (!is_capturable(skb))
+		return NULL;
 	__skb_push(skb, mac_len);
 	pieces = __skb_gso_segment(skb, NETIF_F_SG, !received);
 	if (IS_ERR_OR_NULL(pieces)) {
