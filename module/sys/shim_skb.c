@@ -376,16 +376,25 @@ struct sk_buff *nettap_skb_keep(struct sk_buff *skb, bool received)
 	return skb;
 }
 
+/* Whether a packet's socket lives on for nothing but such packets: closed, given up, or no more than a request to connect. */
+static bool is_past(const struct sock *sk)
+{
+	return !sk_fullsock(sk) || sock_flag(sk, SOCK_DEAD) || !refcount_read(&sk->sk_refcnt);
+}
+
 /*
- * A closed socket lives on, and its namespace with it, for as long as a packet counts in its send
- * buffer: one that is held for long leaves it.
+ * A closed socket lives on, and its namespace with it, for as long as a packet counts in its send buffer, or has bytes that
+ * its program lends: one that is held for long leaves it. Pieces of a super-packet have lent bytes and no socket.
  */
 void nettap_skb_leave_closed(struct sk_buff *skb)
 {
-	struct sock *sk = skb->sk;
+	const struct sock *sk = skb->sk;
 
-	/* A decrypted packet is of use with its socket only. */
-	if (sk && sk_fullsock(sk) && sock_flag(sk, SOCK_DEAD) && !skb_is_decrypted(skb))
+	/* A decrypted packet is of use with its socket only; one that was looked up ahead holds what it will be given to. */
+	if (sk && (!is_past(sk) || skb_is_decrypted(skb) || skb_sk_is_prefetched(skb)))
+		return;
+	/* Without memory it is tried again. */
+	if (!skb_orphan_frags_rx(skb, GFP_ATOMIC) && sk)
 		skb_orphan(skb);
 }
 

@@ -54,19 +54,28 @@ configure guest <<-END
 	neighbour replace 10.7.0.2 lladdr $MAC_C0 dev v0 nud permanent
 	neighbour replace fd07::2 lladdr $MAC_C0 dev v0 nud permanent
 END
-# No program's socket is in it, whose end the namespace would wait for.
+start listener guest socat -u TCP-LISTEN:7000,fork OPEN:/dev/null
+await "it listens" listens listener 7000
 ns guest nft add table inet t '{ chain o { type filter hook output priority 0; ct state established counter; }; }'
 tapped relay box ntdrive relay --tap b0:output --do hold
 for address in 10.7.0.1 fd07::1; do ns client ping -q -n -c 5 -i 0.2 -W 1 "$address" >/dev/null || true; done
 reaches b0 output detoured.in_flight -ge 10
+# The answer to who wants to connect holds a request, and that the listener.
+start caller client socat -u OPEN:/dev/null TCP:10.7.0.1:7000
+reaches b0 output detoured.in_flight -ge 11
+kill_hard caller
+# No program's socket is in it any more, whose end the namespace would wait for.
+kill_hard listener
+ip -n guest link add y0 type veth peer name y1 netns client
 ip netns del guest
+await "the client's end of another pair goes with the namespace" gone_from client y1
 # Namespaces are cleaned up one after the other.
 netns after
 ip -n client link add c1 type veth peer name a0 netns after
 ip netns del after
 await "the next namespace goes too" gone_from client c1
 # Their routes were that namespace's.
-counts b0 output detoured.in_flight -ge 10
+counts b0 output detoured.in_flight -ge 11
 stop relay
 ip netns del box
 await "the client's end goes with the namespace" gone_from client c0
