@@ -651,16 +651,18 @@ static __always_inline bool is_sum_kept(const struct sk_buff *skb, const struct 
 }
 
 /*
- * Whether the members of a super-packet's list are still the pieces that it was made of. Where bytes of the first were moved
- * to the front, another length of the headers would have the kernel cut it where there is nothing to cut (skb_segment()).
+ * Whether a super-packet with a list can be cut whatever its headers say now. The kernel comes from one member to the next in
+ * the middle of a piece only where bytes lie in pages, and where the first has some too (skb_segment()); and a member that
+ * has lost bytes to the headers ends where nothing else does.
  */
-static bool is_list_whole(const struct sk_buff *skb)
+static bool is_list_cuttable(const struct sk_buff *skb)
 {
+	const struct skb_shared_info *whole = skb_shinfo(skb);
 	const struct sk_buff *member;
 
 	skb_walk_frags(skb, member) {
-		if (member->len > skb_shinfo(skb)->gso_size ||
-		    (member->next && member->len != skb_shinfo(skb)->gso_size))
+		if ((member->next && member->len % whole->gso_size) ||
+		    (skb_headlen(member) && (!member->head_frag || !whole->nr_frags)))
 			return false;
 	}
 	return true;
@@ -671,13 +673,46 @@ static bool is_ip(__be16 protocol)
 	return protocol == htons(ETH_P_IP) || protocol == htons(ETH_P_IPV6);
 }
 
-/* Whether what an Ethernet tunnel carries, from here on, is IP. */
-static bool carries_ip(struct sk_buff *skb, u32 at)
+/* Where an IP header ends that begins here, with the options or headers that follow it, and what then follows; -1: nowhere. */
+static int end_of_ip(struct sk_buff *skb, bool is_v6, u32 at, u8 *protocol)
 {
-	if (!pskb_may_pull(skb, at + ETH_HLEN))
-		return false;
-	at += ETH_HLEN;
-	return is_ip(behind_tags(skb, *(const __be16 *)(skb->data + at - sizeof(__be16)), &at));
+	__be16 fragment;
+
+	if (!pskb_may_pull(skb, at + (is_v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr))))
+		return -1;
+	if (!is_v6) {
+		*protocol = ((const struct iphdr *)(skb->data + at))->protocol;
+		return at + ((const struct iphdr *)(skb->data + at))->ihl * 4;
+	}
+	*protocol = ((const struct ipv6hdr *)(skb->data + at))->nexthdr;
+	return ipv6_skip_exthdr(skb, at + sizeof(struct ipv6hdr), protocol, &fragment);
+}
+
+/* IP headers in each other that are followed at most (IP_TUNNEL_RECURSION_LIMIT). */
+#define IP_HEADERS_MAX 5
+
+/* Whether IP of this protocol number that begins here has no tunnel's header of GRE's inside, of which the kernel knows no place. */
+static bool is_free_of_gre(struct sk_buff *skb, u8 protocol, int at)
+{
+	u32 headers;
+
+	for (headers = 0; at >= 0 && headers < IP_HEADERS_MAX; headers++) {
+		if (protocol != IPPROTO_IPIP && protocol != IPPROTO_IPV6)
+			return protocol != IPPROTO_GRE;
+		at = end_of_ip(skb, protocol == IPPROTO_IPV6, at, &protocol);
+	}
+	return false;
+}
+
+/* Whether an Ethernet tunnel that begins here carries IP, by its first type as by that before the inner network's header. */
+static bool carries_ip(struct sk_buff *skb, int at)
+{
+	const int network = skb_inner_network_offset(skb);
+	u32 from = at + ETH_HLEN;
+
+	return network >= at + ETH_HLEN && pskb_may_pull(skb, network) &&
+	       is_ip(*(const __be16 *)(skb->data + network - sizeof(__be16))) &&
+	       is_ip(behind_tags(skb, *(const __be16 *)(skb->data + from - sizeof(__be16)), &from));
 }
 
 /*
@@ -685,40 +720,32 @@ static bool carries_ip(struct sk_buff *skb, u32 at)
  * inner ones. It steps over the outer ones by what they say, and then to where the inner ones began when they were made
  * (gre_gso_segment(), __skb_udp_tunnel_segment()): there must be the tunnel's own header in between.
  */
-static bool is_tunnel_whole(struct sk_buff *skb, __be16 network, u32 at)
+static bool is_tunnel_whole(struct sk_buff *skb, bool is_v6, u32 at)
 {
 	const u32 kinds = skb_shinfo(skb)->gso_type;
+	const int inner = skb_inner_mac_header(skb) - skb->data;
 	u8 protocol;
-	int end;
+	int end = end_of_ip(skb, is_v6, at, &protocol);
 
-	if (network == htons(ETH_P_IP)) {
-		if (!pskb_may_pull(skb, at + sizeof(struct iphdr)))
+	if (end < 0)
+		return false;
+	if (kinds & (SKB_GSO_UDP_TUNNEL | SKB_GSO_UDP_TUNNEL_CSUM)) {
+		if (protocol != IPPROTO_UDP || end + (int)sizeof(struct udphdr) > inner)
 			return false;
-		protocol = ((const struct iphdr *)(skb->data + at))->protocol;
-		end = at + ((const struct iphdr *)(skb->data + at))->ihl * 4;
+	} else if (kinds & (SKB_GSO_GRE | SKB_GSO_GRE_CSUM)) {
+		/* GRE in UDP is what no kernel cuts. */
+		if (protocol == IPPROTO_UDP)
+			return true;
+		if (protocol != IPPROTO_GRE || end + (int)sizeof(struct gre_base_hdr) > inner)
+			return false;
 	} else {
-		__be16 fragment;
-
-		if (!pskb_may_pull(skb, at + sizeof(struct ipv6hdr)))
-			return false;
-		protocol = ((const struct ipv6hdr *)(skb->data + at))->nexthdr;
-		end = ipv6_skip_exthdr(skb, at + sizeof(struct ipv6hdr), &protocol, &fragment);
-		if (end < 0)
-			return false;
+		return kinds & (SKB_GSO_IPXIP4 | SKB_GSO_IPXIP6) &&
+		       (protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6) &&
+		       end <= skb_inner_network_offset(skb) && is_free_of_gre(skb, protocol, end);
 	}
-	if (kinds & (SKB_GSO_IPXIP4 | SKB_GSO_IPXIP6))
-		return (protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6) &&
-		       end <= skb_inner_network_offset(skb);
-	if (kinds & (SKB_GSO_UDP_TUNNEL | SKB_GSO_UDP_TUNNEL_CSUM))
-		end += protocol == IPPROTO_UDP ? sizeof(struct udphdr) : U16_MAX;
-	else if (kinds & (SKB_GSO_GRE | SKB_GSO_GRE_CSUM))
-		end += protocol == IPPROTO_GRE ? sizeof(struct gre_base_hdr) : U16_MAX;
-	else
-		return false;
-	if (end > skb_inner_mac_header(skb) - skb->data)
-		return false;
-	return skb->inner_protocol_type != ENCAP_TYPE_ETHER || skb->inner_protocol != htons(ETH_P_TEB) ||
-	       carries_ip(skb, skb_inner_mac_header(skb) - skb->data);
+	if (skb->inner_protocol_type != ENCAP_TYPE_ETHER || is_ip(skb->inner_protocol))
+		return true;
+	return skb->inner_protocol == htons(ETH_P_TEB) && carries_ip(skb, inner);
 }
 
 /*
@@ -731,11 +758,11 @@ static noinline int ready_to_cut(struct sk_buff *skb)
 	__be16 network;
 	u32 at = ETH_HLEN;
 
-	if (skb_has_frag_list(skb) && skb_shinfo(skb)->gso_size != GSO_BY_FRAGS && !is_list_whole(skb) &&
+	if (skb_has_frag_list(skb) && skb_shinfo(skb)->gso_size != GSO_BY_FRAGS && !is_list_cuttable(skb) &&
 	    skb_linearize(skb))
 		return -ENOMEM;
 	network = behind_tags(skb, skb->protocol, &at);
-	if (!is_ip(network) || (skb->encapsulation && !is_tunnel_whole(skb, network, at)))
+	if (!is_ip(network) || (skb->encapsulation && !is_tunnel_whole(skb, network == htons(ETH_P_IPV6), at)))
 		return -EINVAL;
 	skb_shinfo(skb)->gso_type |= SKB_GSO_DODGY;
 	skb_shinfo(skb)->gso_segs = 0;
