@@ -819,8 +819,9 @@ static __always_inline int settle(struct sk_buff *skb, const struct nettap_heade
 			skb_dst_drop(skb);
 		skb->protocol = eth->h_proto;
 	}
-	/* Also where the frame ends before the place that it had. */
-	set_network(skb);
+	/* Also where the frame ends before the place that it had. IPsec's, which cannot, is encrypted by that place. */
+	if (likely(!xfrm_offload(skb)))
+		set_network(skb);
 	if (moved)
 		skb_reset_mac_len(skb);
 

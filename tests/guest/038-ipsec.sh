@@ -40,5 +40,12 @@ ns client ping -q -n -c 3 -i 0.2 -W 1 10.9.0.1 >/dev/null && fail "a packet with
 quiet b0 output ended.changed -eq 0 ended.refused_offload -ge 3
 stop relay
 
+part "tags among the bytes, where the header was from which it is encrypted"
+relayed --poke 12=129 --poke 13=0 --poke 16=129 --poke 17=0 --poke 20=129 --poke 21=0 --poke 24=129 --poke 25=0 \
+	--poke 28=129 --poke 29=0 --poke 32=129 --poke 33=0 --poke 36=129 --poke 37=0 --poke 40=129 --poke 41=0
+ns client ping -q -n -c 3 -s 0 -i 0.2 -W 1 10.9.0.1 >/dev/null && fail "a packet of tags was an answer"
+quiet b0 output ended.changed -ge 3
+stop relay
+
 part "and afterwards all is as before"
 pings client 10.9.0.1 3
