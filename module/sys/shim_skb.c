@@ -1010,7 +1010,7 @@ static __always_inline int apply_offload(struct sk_buff *skb, const struct netta
 	skb_reset_mac_header(skb);
 	eth = eth_hdr(skb);
 	skb->protocol = eth_proto_is_802_3(eth->h_proto) ? eth->h_proto : htons(ETH_P_802_2);
-	set_network(skb);
+	skb_set_network_header(skb, ETH_HLEN);
 	skb->mac_len = ETH_HLEN;
 	/* Nearly always it says nothing of either. */
 	if (offload->csum || offload->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
@@ -1021,6 +1021,8 @@ static __always_inline int apply_offload(struct sk_buff *skb, const struct netta
 	} else {
 		skb_set_transport_header(skb, ETH_HLEN);
 	}
+	/* Who looked for the headers has stepped over tags from there. */
+	set_network(skb);
 	if (unlikely(offload->flags & NETTAP_C_MBUF_VLAN))
 		set_vlan(skb, offload);
 	skb->mark = offload->mark;
@@ -1034,14 +1036,16 @@ int nettap_skb_offload(struct sk_buff *skb, const struct nettap_header *offload)
 	return pskb_may_pull(skb, ETH_HLEN) ? apply_offload(skb, offload) : -EINVAL;
 }
 
-/* Of a super-packet the pieces must fit; those of a list are as long as somebody made them for a network. */
+/* Of a super-packet the pieces must fit. */
 static __always_inline bool dev_fits(const struct net_device *dev, const struct sk_buff *skb)
 {
-	const u32 mtu = READ_ONCE(dev->mtu), piece = skb_shinfo(skb)->gso_size;
+	const u32 mtu = READ_ONCE(dev->mtu), max = mtu + dev->hard_header_len + VLAN_HLEN;
 
-	if (piece)
-		return piece <= mtu || piece == GSO_BY_FRAGS;
-	return skb->len <= mtu + dev->hard_header_len + VLAN_HLEN;
+	if (likely(!skb_is_gso(skb)))
+		return skb->len <= max;
+	if (skb->encapsulation)
+		return skb_shinfo(skb)->gso_size <= mtu;
+	return skb_gso_validate_mac_len(skb, max);
 }
 
 /* Whether the interface can carry the frame that stands at its mac header. */
