@@ -385,6 +385,10 @@ impl Intake {
         };
         let segments = match skb.segment(way) {
             Ok(segments) => segments,
+            Err(Some(skb)) if !members.all.iter().any(|member| member.tap.takes()) => {
+                counting.tap.passed_stalled.add(1);
+                return Verdict::Pass(skb);
+            }
             Err(skb) => {
                 let miss = Some(Miss::Other);
                 return self.missed(&counting.tap, Missed { skb, miss });

@@ -21,6 +21,7 @@
 #include <net/gso.h>
 #include <net/ipv6.h>
 #include <net/netfilter/nf_conntrack.h>
+#include <net/request_sock.h>
 #include <net/sock.h>
 #include <net/xfrm.h>
 
@@ -115,7 +116,8 @@ static __always_inline bool is_bound_to_port(const struct sk_buff *skb)
  */
 static __always_inline bool is_bound_to_listener(const struct sk_buff *skb)
 {
-	return unlikely(skb_sk_is_prefetched((struct sk_buff *)skb)) && skb->sk->sk_state == TCP_NEW_SYN_RECV;
+	return unlikely(skb_sk_is_prefetched((struct sk_buff *)skb)) && skb->sk->sk_state == TCP_NEW_SYN_RECV &&
+	       inet_reqsk(skb->sk)->syncookie;
 }
 
 /* Whether a packet can be captured: its bytes can be read, and it may wait. */
@@ -394,7 +396,7 @@ void nettap_skb_leave_closed(struct sk_buff *skb)
 	if (sk && (!is_past(sk) || skb_is_decrypted(skb) || skb_sk_is_prefetched(skb)))
 		return;
 	/* Without memory it is tried again. */
-	if (!skb_orphan_frags_rx(skb, GFP_ATOMIC) && sk)
+	if (!skb_orphan_frags_rx(skb, GFP_ATOMIC | __GFP_NOWARN) && sk)
 		skb_orphan(skb);
 }
 
@@ -430,6 +432,18 @@ static bool number_piece(struct sk_buff *piece, u32 nth)
 	return true;
 }
 
+/* Whether a member of a super-packet's list has more in one piece than the pieces that it is cut into. */
+static bool has_long_member(const struct sk_buff *skb)
+{
+	const struct sk_buff *member;
+
+	skb_walk_frags(skb, member) {
+		if (skb_headlen(member) > skb_shinfo(skb)->gso_size)
+			return true;
+	}
+	return false;
+}
+
 /*
  * Cuts a super-packet; the pieces hang on ->next and stand at the same header as the whole did. NULL:
  * it could not be cut; *damaged then says that it is not whole any more (skb_segment_list() takes its
@@ -444,6 +458,9 @@ struct sk_buff *nettap_skb_segment(struct sk_buff *skb, bool received, bool *dam
 
 	/* As a whole or not at all: what is said of a port is said of all pieces at once, and taken back with the first. */
 	if (!is_capturable(skb))
+		return NULL;
+	/* GRO before 7.3 makes what skb_segment() cannot cut. */
+	if (!is_list && skb_shinfo(skb)->gso_size != GSO_BY_FRAGS && has_long_member(skb) && skb_linearize(skb))
 		return NULL;
 	__skb_push(skb, mac_len);
 	pieces = __skb_gso_segment(skb, NETIF_F_SG, !received);
@@ -651,21 +668,24 @@ static __always_inline bool is_sum_kept(const struct sk_buff *skb, const struct 
 }
 
 /*
- * Whether a super-packet with a list can be cut whatever its headers say now. The kernel comes from one member to the next in
- * the middle of a piece only where bytes lie in pages, and where the first has some too (skb_segment()); and a member that
- * has lost bytes to the headers ends where nothing else does.
+ * Whether a super-packet with a list can be cut whatever its headers say now (skb_segment()). The kernel comes from one member
+ * to the next in the middle of a piece only where the first has bytes in pages, and the members theirs too; or it copies
+ * them all, as it does where the first has too few before its pages. A member that has lost bytes to the headers ends where
+ * nothing else does, and one with too many bytes in one piece cannot be cut at all.
  */
 static bool is_list_cuttable(const struct sk_buff *skb)
 {
 	const struct skb_shared_info *whole = skb_shinfo(skb);
+	const bool copies = skb_headlen(skb) < whole->gso_size;
 	const struct sk_buff *member;
 
 	skb_walk_frags(skb, member) {
-		if ((member->next && member->len % whole->gso_size) ||
-		    (skb_headlen(member) && (!member->head_frag || !whole->nr_frags)))
+		if (member->next && member->len % whole->gso_size)
+			return false;
+		if (skb_headlen(member) && (!whole->nr_frags || !(member->head_frag || copies)))
 			return false;
 	}
-	return true;
+	return !has_long_member(skb);
 }
 
 static bool is_ip(__be16 protocol)
