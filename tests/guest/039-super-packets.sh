@@ -43,7 +43,7 @@ relayed() {
 	local to=$1
 	shift
 	tapped relay box ntdrive relay --tap b0:output "$@"
-	tapctl tap set "$(tap_id b0 output)" --filter "greater 3000" >/dev/null
+	tapctl tap set "$(tap_id b0 output)" --filter "greater 1600" >/dev/null
 	rm -f "$WORK/there"
 	tcp_sink sink client 5000 "$WORK/there"
 	tcp_send box "$WORK/data" "$to" 5000
@@ -93,7 +93,7 @@ ns box ethtool -K b1 tso off >/dev/null
 # listed OPTION…: a transfer to the server, whose lists of packets a program has on their way in.
 listed() {
 	tapped relay box ntdrive relay --tap b0:input "$@"
-	tapctl tap set "$(tap_id b0 input)" --filter "greater 4000" >/dev/null
+	tapctl tap set "$(tap_id b0 input)" --filter "greater 1600" >/dev/null
 	rm -f "$WORK/there"
 	tcp_sink sink server 5000 "$WORK/there"
 	tcp_send client "$WORK/data" 10.2.0.2 5000
@@ -119,7 +119,7 @@ stop relay
 # mangled BYTE: TCP's header says that it has another length, and nobody can make anything of that connection.
 mangled() {
 	tapped relay box ntdrive relay --tap b0:input --poke "46=$1" --every 3
-	tapctl tap set "$(tap_id b0 input)" --filter "greater 4000" >/dev/null
+	tapctl tap set "$(tap_id b0 input)" --filter "greater 1600" >/dev/null
 	start sink server socat -u TCP-LISTEN:5000,reuseaddr OPEN:/dev/null
 	await "it listens" listens sink 5000
 	start sender client socat -u "OPEN:$WORK/data" TCP:10.2.0.2:5000
