@@ -57,7 +57,7 @@ struct Deeds {
     new: u64,
     /// Of each way to change a packet, how often.
     manglers: Vec<u64>,
-    /// Of each tap, packets that were changed.
+    /// Of each interface, packets that were changed.
     changed: BTreeMap<String, u64>,
     sum: Sum,
 }
