@@ -17,6 +17,11 @@ part "networks"
 road
 with_ipv6 client box server
 netns guest
+# Fragments that wait for others, and what nobody acknowledges any more, keep mbufs for as long as the host says: a second.
+for name in client box server guest; do
+	ns "$name" sysctl -q net.ipv4.ipfrag_time=1 net.ipv6.ip6frag_time=1 \
+		net.ipv4.tcp_rto_max_ms=1000 net.ipv4.tcp_orphan_retries=1 net.ipv4.tcp_fin_timeout=1
+done
 # What leaves by b1 is cut and summed in software, behind the tap.
 ns box ethtool -K b1 tx off sg off >/dev/null
 configure client <<-END
