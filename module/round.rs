@@ -44,7 +44,7 @@ const BATCH: usize = 16;
 /// While packets flow the timer waits up to so many times the shortest α.
 const FLOWING: u32 = 8;
 /// Microseconds in which all held packets are looked after, a part at a time. Parts are two ticks apart at least, and a round.
-const TEND_US: u64 = 1_000_000;
+const TEND_US: u64 = 500_000;
 /// Mbufs of such a part.
 const TENDED: u32 = 4096;
 

@@ -25,7 +25,7 @@ quickly() {
 	shift
 	"$@"
 	took=$(((${EPOCHREALTIME/./} - ${start/./}) / 1000))
-	expect "milliseconds for $what" "$took" -lt $((1500 * SLOWNESS))
+	expect "milliseconds for $what" "$took" -lt $((1000 * SLOWNESS))
 }
 
 part deleted
