@@ -35,11 +35,14 @@ start sender client ntdrive udp-send 10.1.0.1:7000 --count $((stopped * 100 + 20
 await "it is answered" said pings 'icmp_seq=20 '
 kill -STOP "${PIDS[relay]}"
 pause "$stopped"
+counts b0 input watchdog.failed_open -eq 1 watchdog.fail_opens -eq 1
 kill -CONT "${PIDS[relay]}"
 reaches b0 input watchdog.failed_open -eq 0
+went=$(count b0 input ended.reverted)
 finish sender
 finish recv
 pings client 10.1.0.1 5
+expect "packets that went through the program since it goes on" "$(count b0 input ended.reverted)" -gt $((went + 5))
 kill -INT "${PIDS[pings]}"
 finish pings
 answered pings || fail "pings were lost"
@@ -51,8 +54,10 @@ silence=$(sed -n 's/^\[\([0-9.]*\)\] .*/\1/p' "$WORK/pings.log" |
 	awk 'last && $1 - last > most { most = $1 - last } { last = $1 } END { printf "%d", most * 1000 }')
 figure "stopped for $stopped s with max_age 500 ms: the longest answer took $longest ms, the longest silence was $silence ms;" \
 	"no ping and no datagram lost or doubled"
-expect "milliseconds that the longest answer took, max_age being 500" "$longest" -lt $((500 + 300 * ${SLOWNESS:-1}))
-expect "milliseconds of silence" "$silence" -lt $((500 + 1000 * ${SLOWNESS:-1}))
+# STOPPED= asks for what is promised, 100 ms more; among other tests an emulated processor may stand still for longer.
+if [[ ${STOPPED:-} ]]; then late=100 quiet=100; else late=300 quiet=1000; fi
+expect "milliseconds that the longest answer took, max_age being 500" "$longest" -le $((500 + late * SLOWNESS))
+expect "milliseconds of silence" "$silence" -le $((500 + quiet * SLOWNESS))
 stop relay
 
 part "a program that had nothing to do was not silent: one tap's time is over, the other's is not"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Objective: four programs share a tap by flows, and are killed and started again at any moment while numbered packets
-# stream: each arrives exactly once, and those of a flow in their order. PACKETS= says how many (1000000).
+# stream: each arrives exactly once, and those of a flow in their order; a lock that they share does not stay with one
+# that was killed. PACKETS= says how many (1000000).
 #
 #	client c0 10.1.0.2 ───── b0 10.1.0.1 box (four programs on b0, INPUT)
 
@@ -20,7 +21,7 @@ each=$((packets / FLOWS))
 kills=0 started=$SECONDS
 
 # program NAME: those that share must agree.
-program() { tapped "$1" box ntdrive relay --tap b0:input --fanout flow --ring-cells "$cells"; }
+program() { tapped "$1" box ntdrive relay --tap b0:input --fanout flow --ring-cells "$cells" --lock 7; }
 streaming() {
 	local flow
 	for ((flow = 0; flow < FLOWS; flow++)); do
@@ -59,6 +60,7 @@ passed=$(jq -s '[.[].event | select(.kind == "drop") | .passed + .dropped] | add
 expect "packets that found a ring full, and went by" "$passed" -eq 0
 for ((flow = 0; flow < FLOWS; flow++)); do finish "recv$flow"; done
 figure "$((each * FLOWS)) packets of $FLOWS flows through four programs on $(nproc) processors in $((SECONDS - started)) s, $kills kills:" \
-	"each packet once and in the order of its flow"
+	"each packet once and in the order of its flow; $(got four deaths) of the killed had the lock that all share"
 expect "kills" "$kills" -gt 0
+((kills < 100)) || expect "programs that were killed with the lock in hand" "$(got four deaths)" -gt 0
 expect "free mbufs" "$(region held.free)" -eq "$(region mbufs)"

@@ -10,16 +10,19 @@ use crate::taps::Taps;
 use crate::Outcome;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use nettap::{Csum, Error, Mbuf, Session, Tap, Wait};
+use nettap::{Csum, Error, LockGuard, Mbuf, Session, SharedLock, Tap, Wait};
 use serde_json::json;
 use std::collections::VecDeque;
 use std::io::Write;
+use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::Duration;
 
 /// How often a waiting program looks at its signals.
 const GLANCE: Duration = Duration::from_millis(500);
 const BATCH: usize = 64;
+/// One batch in so many is dealt with under the lock.
+const LOCKED: u64 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Action {
@@ -80,6 +83,10 @@ pub(crate) struct Relay {
     /// End after so many packets acted upon.
     #[arg(long)]
     count: Option<u64>,
+    /// Take this shared lock now and then, for as long as some packets need; who shares it counts in its first word how
+    /// many died with it in hand.
+    #[arg(long)]
+    lock: Option<u32>,
 }
 
 /// A packet that is held: of which tap, and its bytes when it came.
@@ -98,12 +105,16 @@ struct Running<'a> {
     acted: u64,
     busy: bool,
     calls_before: Option<u64>,
+    /// The lock, and how many batches came.
+    lock: Option<(SharedLock, u64)>,
 }
 
 impl Relay {
     pub(crate) fn run(self) -> Outcome {
         let signals = Signals::catch()?;
         let (session, taps) = self.taps.open()?;
+        let lock = self.lock.map(|number| session.shared_lock(number));
+        let lock = lock.transpose()?.map(|lock| (lock, 0));
         println!("ready");
         let mut running = Running {
             arguments: &self,
@@ -114,6 +125,7 @@ impl Relay {
             acted: 0,
             busy: self.taps.is_busy(),
             calls_before: None,
+            lock,
         };
         let outcome = running.until_told(&signals);
         running.report();
@@ -131,6 +143,22 @@ impl Relay {
     fn is_meant(&self, mbuf: &Mbuf) -> bool {
         self.only
             .is_none_or(|port| Layout::of(mbuf.bytes()).is_some_and(|layout| layout.port == port))
+    }
+}
+
+/// The lock in hand. Who is told of a death adds it up.
+fn held(lock: &SharedLock) -> Result<LockGuard<'_>> {
+    loop {
+        match lock.lock() {
+            Ok(guard) => {
+                if let (true, Some(deaths)) = (guard.owner_died(), guard.data().first()) {
+                    deaths.fetch_add(1, Ordering::Relaxed);
+                }
+                return Ok(guard);
+            }
+            Err(Error::Interrupted) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -158,9 +186,19 @@ impl Running<'_> {
                 if let Some(tap) = self.taps.get(nth) {
                     tap.recv_batch(&mut batch, BATCH);
                 }
+                let mut lock = self.lock.take();
+                let guard = match &mut lock {
+                    Some((lock, batches)) if !batch.is_empty() => {
+                        *batches += 1;
+                        (*batches % LOCKED == 0).then(|| held(lock)).transpose()?
+                    }
+                    _ => None,
+                };
                 for mbuf in batch.drain(..) {
                     self.take(nth, mbuf)?;
                 }
+                drop(guard);
+                self.lock = lock;
             }
             let taps: Vec<&Tap> = self.taps.iter().collect();
             match self.session.wait_with(&mut waiter, &taps, glance) {
@@ -273,6 +311,16 @@ impl Running<'_> {
         writeln!(std::io::stdout(), "{line}").context("stdout")
     }
 
+    /// How many died with the lock in hand, as far as somebody was told.
+    fn deaths(&self) -> Option<u32> {
+        let (lock, _) = self.lock.as_ref()?;
+        let guard = held(lock).ok()?;
+        guard
+            .data()
+            .first()
+            .map(|deaths| deaths.load(Ordering::Relaxed))
+    }
+
     fn report(&self) {
         let calls = self
             .calls_before
@@ -283,7 +331,7 @@ impl Running<'_> {
             .map(|from| (self.acted + 1).saturating_sub(from));
         println!(
             "{}",
-            json!({ "acted": self.acted, "held": self.held.len(), "counted": counted, "calls": calls })
+            json!({ "acted": self.acted, "held": self.held.len(), "counted": counted, "calls": calls, "deaths": self.deaths() })
         );
     }
 }
