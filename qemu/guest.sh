@@ -86,6 +86,8 @@ lpj=10000000 tsc=reliable no_timer_check"
 	[[ $GUEST_ACCEL == kvm ]] || line+=" init_on_alloc=1"
 	# The debug kernel on a busy machine: a processor that gets no time for a minute is no fault of the guest's.
 	[[ $RELEASE != *-debug ]] || line+=" rcupdate.rcu_cpu_stall_timeout=300"
+	# Tests are judged by all that the kernel has logged since they began, and some go on for hours.
+	line+=" log_buf_len=8M"
 	[[ -z $GUEST_PLUGIN ]] || options+=(-plugin "$GUEST_PLUGIN")
 	[[ -z $GUEST_NET ]] || options+=(-netdev user,id=net -device virtio-net-pci,netdev=net)
 	exec qemu-system-x86_64 "${options[@]}" -append "$line$GUEST_APPEND"
