@@ -159,6 +159,20 @@ impl Session {
         Self::adopt(file, told)
     }
 
+    /// The same, in a group of so many mbufs, which it makes.
+    pub(crate) fn of_group(name: &[u8], mbufs: u32) -> Result<Self> {
+        let file = open()?;
+        let mut told = ioctl::Map {
+            group_mbufs: mbufs,
+            ..Default::default()
+        };
+        for (to, from) in told.group.iter_mut().zip(name) {
+            *to = *from;
+        }
+        request(file.as_fd(), ioctl::MAP, &mut told).context("mbuf_map")?;
+        Self::adopt(file, told)
+    }
+
     /// A session that somebody else has opened, mapped here as well.
     pub(crate) fn adopt(file: File, told: ioctl::Map) -> Result<Self> {
         let mut region = MmapOptions::new();
@@ -229,6 +243,15 @@ impl Session {
             ..Default::default()
         };
         request(self.file.as_fd(), ioctl::LOCK, &mut lock)
+    }
+
+    /// How it is served: `SERVE_` bits.
+    pub(crate) fn serve(&self, flags: u32) -> Result<(), Errno> {
+        let mut serve = ioctl::Serve {
+            flags,
+            ..Default::default()
+        };
+        request(self.file.as_fd(), ioctl::SERVE, &mut serve)
     }
 
     /// `mbuf_unmap`.

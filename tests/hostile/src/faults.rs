@@ -5,22 +5,27 @@
 //! to refuse (`/proc/thread-self/fail-nth`, Documentation/fault-injection). A refused request must be
 //! as if it had not been made: the same one, made again, succeeds.
 
-use crate::abi::{open, request, tap_request, Session, Tap};
+use crate::abi::{open, request, tap_request, Session, Tap, DEVICE};
 use crate::figures::{Control, Sum};
 use crate::scribble::Place;
 use crate::storm::Before;
 use crate::Outcome;
 use anyhow::{bail, ensure, Context, Result};
 use clap::Args;
-use nettap_uapi::ioctl;
+use nettap_uapi::event::Event;
+use nettap_uapi::ioctl::{
+    self, LOCK_REGISTER, LOCK_UNREGISTER, LOCK_WAKE, SET_FILTER, SET_MAX_AGE, SET_SNAPLEN,
+};
 use nettap_uapi::ring::Entry;
+use nettap_uapi::tap::{FANOUT_FLOW, FILTER_CLASSIC, NO_CONSUMER_HOLD, TAP_INPUT};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use serde_json::{json, Map, Value};
 use std::fs::{File, OpenOptions};
+use std::io::Read;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 /// Where a thread says which of its next chances to fail is to be taken.
 const FAIL_NTH: &str = "/proc/thread-self/fail-nth";
@@ -82,6 +87,11 @@ static LIFE: &[Step] = &[
     step("mbuf_push", Life::push, |_| ()),
     step("supply", Life::supply, |_| ()),
     step("serve", Life::serve, |_| ()),
+    step("info", Life::info, |_| ()),
+    step("set", Life::set, |_| ()),
+    step("lock", Life::lock, |_| ()),
+    step("monitor", Life::monitor, |_| ()),
+    step("untap", Life::untap, |_| ()),
 ];
 
 impl Life {
@@ -187,13 +197,90 @@ impl Life {
     /// A thread that serves without rest, and none.
     fn serve(&mut self) -> Result<()> {
         for flags in [ioctl::SERVE_BUSY, 0] {
-            let mut serve = ioctl::Serve {
-                flags,
-                ..Default::default()
-            };
-            request(self.session()?.as_fd(), ioctl::SERVE, &mut serve)?;
+            self.session()?.serve(flags)?;
         }
         Ok(())
+    }
+
+    fn info(&mut self) -> Result<()> {
+        let mut info = ioctl::Info::default();
+        Ok(request(self.session()?.as_fd(), ioctl::INFO, &mut info)?)
+    }
+
+    /// Other policies, and a filter that wants all.
+    fn set(&mut self) -> Result<()> {
+        let tap = self.tap.as_ref().context("no tap")?;
+        let mut set = ioctl::Set {
+            id: tap.told.id,
+            what: SET_SNAPLEN | SET_MAX_AGE | SET_FILTER,
+            snaplen: 2000,
+            max_age_us: 60_000_000,
+            filter: all(),
+            ..Default::default()
+        };
+        Ok(request(self.session()?.as_fd(), ioctl::SET, &mut set)?)
+    }
+
+    /// A lock is registered, somebody would be woken, and it is left.
+    fn lock(&mut self) -> Result<()> {
+        for op in [LOCK_REGISTER, LOCK_WAKE, LOCK_UNREGISTER] {
+            self.session()?.lock(op, 5, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Who listens, and is told of a tap of a group's own and of their end.
+    fn monitor(&mut self) -> Result<()> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        let file = options.custom_flags(libc::O_NONBLOCK).open(DEVICE)?;
+        let mut asked = ioctl::Monitor {
+            record_size: size_of::<Event>() as u32,
+            ..Default::default()
+        };
+        request(file.as_fd(), ioctl::MONITOR, &mut asked)?;
+        let session = Session::of_group(b"faults", 16)?;
+        let mut tap = tap_request("lo", TAP_INPUT);
+        tap.filter = all();
+        tap.fanout = FANOUT_FLOW;
+        tap.no_consumer = NO_CONSUMER_HOLD;
+        let tap = session.tap(tap)?;
+        drop((tap, session));
+        let mut events = [0; 16 * size_of::<Event>()];
+        let read = (&file).read(&mut events)?;
+        ensure!(read > 0, "nothing was told");
+        Ok(())
+    }
+
+    /// Its tap is taken from it, and it has another.
+    fn untap(&mut self) -> Result<()> {
+        if let Some(tap) = self.tap.take() {
+            let mut untap = ioctl::Untap {
+                id: tap.told.id,
+                ..Default::default()
+            };
+            let result = request(self.session()?.as_fd(), ioctl::UNTAP, &mut untap);
+            if result.is_err() {
+                self.tap = Some(tap);
+            }
+            result?;
+        }
+        self.interface_tap()
+    }
+}
+
+/// A filter that wants every packet, whole.
+fn all() -> ioctl::Filter {
+    static ALL: libc::sock_filter = libc::sock_filter {
+        code: (libc::BPF_RET | libc::BPF_K) as u16,
+        jt: 0,
+        jf: 0,
+        k: u32::MAX,
+    };
+    ioctl::Filter {
+        kind: FILTER_CLASSIC,
+        len_or_fd: 1,
+        program: std::ptr::from_ref(&ALL) as u64,
     }
 }
 

@@ -16,11 +16,11 @@ use crate::tricks::{lie, Bench, TRICKS};
 use crate::Outcome;
 use anyhow::{bail, ensure, Context, Result};
 use clap::Args;
-use nettap_uapi::ioctl::{LOCK_REGISTER, LOCK_UNREGISTER, LOCK_WAIT, LOCK_WAKE};
+use nettap_uapi::ioctl::{LOCK_REGISTER, LOCK_UNREGISTER, LOCK_WAIT, LOCK_WAKE, SERVE_BUSY};
 use nettap_uapi::lock::{LOCK_DATA, LOCK_WAITERS};
 use nettap_uapi::mbuf::{Header, DATA_OFFSET, NO_MBUF};
 use nettap_uapi::ring::{Entry, Word, REVERT_CHANGED};
-use nettap_uapi::tap::{TAP_BYPASS, TAP_INPUT, TAP_OUTPUT};
+use nettap_uapi::tap::{TAP_BYPASS, TAP_INPUT, TAP_OUTPUT, TAP_UNSTAMPED};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use serde_json::{json, Value};
@@ -149,6 +149,9 @@ impl Scribble {
     ) -> Result<(Vec<u32>, u64)> {
         let prealloc = chance.pick(&[0, 16, 64, 200]).unwrap_or(16);
         let session = Session::open(prealloc)?;
+        if chance.one_in(4) {
+            session.serve(SERVE_BUSY).context("a busy session")?;
+        }
         let taps = self
             .taps
             .iter()
@@ -238,13 +241,17 @@ pub(crate) fn cut_by_kernel(socket: &UdpSocket, bytes: u32) -> Outcome {
     Ok(())
 }
 
-/// A tap of any size and kind.
+/// A tap of any size and kind, with any policies.
 pub(crate) fn open_tap(session: &Session, place: &Place, chance: &mut Chance) -> Result<Tap> {
     let mut asked = tap_request(&place.ifname, place.mode);
     asked.ring_cells = chance.pick(&[16, 64, 256, 1024]).unwrap_or(0);
     asked.snaplen = chance.pick(&[0, 0, 0, 60, 200, 1900, 2000]).unwrap_or(0);
     asked.on_exit = chance.draw() % 2;
     asked.gso = chance.draw() % 2;
+    asked.on_full = u32::from(chance.one_in(4));
+    asked.fanout = chance.pick(&[0, 0, 1, 2, 3]).unwrap_or(0);
+    asked.max_age_us = chance.pick(&[0, 0, 0, 1000, 50_000]).unwrap_or(0);
+    asked.flags = chance.pick(&[0, 0, TAP_UNSTAMPED]).unwrap_or(0);
     session.tap(asked)
 }
 

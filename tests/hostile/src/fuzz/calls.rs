@@ -5,12 +5,13 @@
 use super::arena::Arena;
 use super::board::Board;
 use super::descriptors;
+use super::locks;
 use super::memory;
 use super::shapes::{shape_of, Mood, Shape, SHAPES};
 use super::world::World;
 use crate::chance::Chance;
 use crate::sys::syscall;
-use nettap_uapi::ioctl::{self, Map, Tap};
+use nettap_uapi::ioctl::{self, Info, Map, Tap};
 use nix::errno::Errno;
 use std::mem::offset_of;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -59,6 +60,7 @@ pub(crate) static CALLS: &[Call] = &[
     call("mlock", 5, memory::lock),
     call("touch", 60, memory::touch),
     call("echo", 80, memory::echo),
+    call("lock", 20, locks::lock),
     call("send", 20, send),
 ];
 
@@ -97,7 +99,7 @@ fn open_into(slot: usize, flags: i32, hand: &Hand<'_>) -> Outcome {
 
 /// Memory and a tap, with its rings mapped, for the session in a slot, as a sensible program asks for them.
 fn settle(slot: usize, hand: &mut Hand<'_>) {
-    for name in ["MAP", "TAP"] {
+    for name in ["INFO", "MAP", "TAP"] {
         let Some(shape) = shape_of(name) else {
             continue;
         };
@@ -155,7 +157,13 @@ fn request(hand: &mut Hand<'_>) -> Outcome {
 }
 
 /// Makes a request whose structure stands somewhere, and remembers what the kernel told.
-fn ask(hand: &mut Hand<'_>, shape: &Shape, fd: usize, place: usize, size: usize) -> Outcome {
+pub(super) fn ask(
+    hand: &mut Hand<'_>,
+    shape: &Shape,
+    fd: usize,
+    place: usize,
+    size: usize,
+) -> Outcome {
     if shape.names_a_tap() && names_spared(hand, place, size) {
         return Ok(0);
     }
@@ -195,6 +203,11 @@ fn told(hand: &mut Hand<'_>, name: &str, fd: usize, place: usize, size: usize) {
         return;
     };
     match name {
+        "INFO" if size >= size_of::<Info>() => {
+            if let Ok(info) = Info::read_from_bytes(&bytes) {
+                hand.world.told_session(info.session, &mut hand.chance);
+            }
+        }
         "MAP" => {
             bytes.resize(std::mem::size_of::<Map>(), 0);
             if let Ok(map) = Map::read_from_bytes(&bytes) {

@@ -13,6 +13,7 @@ mod board;
 mod calls;
 mod descriptors;
 mod kcov;
+mod locks;
 mod memory;
 mod shapes;
 mod worker;

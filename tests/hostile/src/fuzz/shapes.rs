@@ -130,7 +130,7 @@ pub(crate) static SHAPES: &[Shape] = &[
     shape!(30 PULL Pull { n: Kind::Count, reserved: Kind::Zero, timeout_us: Kind::Time, }),
     shape!(40 PUSH Push { tap: Kind::TapFd, n: Kind::Count, timeout_us: Kind::Time, }),
     shape!(5 TAP Tap {
-        ifname: Kind::Name, mode: Kind::Mode, flags: Kind::Option(2), netns: Kind::NetnsFd,
+        ifname: Kind::Name, mode: Kind::Mode, flags: Kind::Option(4), netns: Kind::NetnsFd,
         ring_cells: Kind::Cells, snaplen: Kind::Bytes, on_full: Kind::OneOf(2),
         on_exit: Kind::OneOf(2), gso: Kind::OneOf(2), max_bytes: Kind::Bytes, fd: Kind::Zero,
         id: Kind::Zero, ifindex: Kind::Zero, pad: Kind::Zero, detour: Kind::Zero,
@@ -254,7 +254,7 @@ impl Kind {
             Self::Age => chance.pick(&[1, 1000, 100_000]).unwrap_or(1),
             Self::Mbufs => chance.pick(&[16, 64, 256]).unwrap_or(16),
             Self::Bits(count) => match chance.below(3) {
-                0 => u64::from(chance.draw() & ((1 << count) - 1)),
+                0 => u64::from(chance.draw() & (u32::MAX >> (32 - count))),
                 1 => 1 << chance.below(count as usize),
                 _ => 0,
             },

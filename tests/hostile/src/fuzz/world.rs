@@ -11,10 +11,10 @@
 use crate::chance::Chance;
 use crate::sys::{look, set, syscall};
 use nettap_uapi::ioctl::{Map, Tap};
-use nettap_uapi::layout::RingMap;
+use nettap_uapi::layout::{RingMap, LOCKS_LEN};
 use nix::errno::Errno;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::Mutex;
 
 const SESSIONS: (usize, usize) = (400, 6);
@@ -26,7 +26,7 @@ const ROOM: usize = 32 << 20;
 /// Taps whose four ring mappings have places of their own, and room in each of these.
 pub(crate) const ATTACHED: usize = 8;
 const RING_ROOM: usize = 1 << 20;
-const AREA: usize = PLACES * ROOM + ATTACHED * 4 * RING_ROOM;
+const AREA: usize = PLACES * ROOM + ATTACHED * 4 * RING_ROOM + LOCKS_LEN as usize;
 /// What the kernel told last, so much of it.
 const REMEMBERED: usize = 64;
 
@@ -38,6 +38,9 @@ pub(crate) struct World {
     spared: Vec<u32>,
     area: usize,
     ids: [AtomicU32; 16],
+    /// Ids of sessions that were told, and where locks are mapped.
+    session_ids: [AtomicU32; 8],
+    locks: AtomicU64,
     /// Slot of the session that opened each attached tap.
     owners: [AtomicU32; ATTACHED],
     windows: Mutex<Vec<(u64, u64)>>,
@@ -61,6 +64,8 @@ impl World {
             spared,
             area,
             ids: std::array::from_fn(|_| AtomicU32::new(0)),
+            session_ids: std::array::from_fn(|_| AtomicU32::new(0)),
+            locks: AtomicU64::new(0),
             owners: std::array::from_fn(|_| AtomicU32::new(SESSIONS.0 as u32)),
             windows: Mutex::default(),
             rings: Mutex::default(),
@@ -148,9 +153,30 @@ impl World {
         self.spared.contains(&id)
     }
 
+    /// The kernel told the id of a session.
+    pub(crate) fn told_session(&self, id: u32, chance: &mut Chance) {
+        if let Some(place) = self.session_ids.get(chance.below(self.session_ids.len())) {
+            set(place, id);
+        }
+    }
+
+    /// Id of a session that was told, living or not.
+    pub(crate) fn session_id(&self, chance: &mut Chance) -> u32 {
+        let nth = chance.below(self.session_ids.len());
+        self.session_ids.get(nth).map_or(0, look)
+    }
+
+    /// Where the page of shared locks goes, and its offset as the kernel told.
+    pub(crate) fn locks(&self) -> (usize, u64) {
+        let behind = self.area + AREA - LOCKS_LEN as usize;
+        (behind, self.locks.load(Ordering::Relaxed))
+    }
+
     /// The kernel told of a session's memory.
     pub(crate) fn told_map(&self, told: &Map) {
-        let mut windows = vec![(told.region_offset, told.region_len)];
+        let locks = (told.locks_offset, LOCKS_LEN.into());
+        self.locks.store(locks.0, Ordering::Relaxed);
+        let mut windows = vec![(told.region_offset, told.region_len), locks];
         for ring in [told.alloc, told.dealloc] {
             windows.push((ring.ro_offset, ring.ro_len.into()));
             windows.push((ring.rw_offset, ring.rw_len.into()));
