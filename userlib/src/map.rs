@@ -559,28 +559,6 @@ impl Region {
         }
     }
 
-    /// Writes a header and, where it says, the bytes of a packet; nothing after `fork`, nor when they have no
-    /// room. Who holds the mbuf is the kernel's to write, and stays.
-    pub(crate) fn write(&self, buffer: &mut Buffer, mut header: Header, bytes: &[u8]) {
-        let window = Window::of(header.offset, header.len, self.mbuf_size);
-        let fits = window.is_some_and(|window| window.len() as usize == bytes.len());
-        if !fits || !self.is_here() {
-            return;
-        }
-        let start = self.at(buffer);
-        let place = start.cast::<Header>();
-        // SAFETY: as for `header`; no reference is made.
-        let holder = unsafe { &raw const (*place).holder };
-        // SAFETY: as for `header`.
-        header.holder = unsafe { holder.read_volatile() };
-        // SAFETY: as for `set_header`.
-        unsafe { put_header(start, &header) };
-        // SAFETY: the window lies inside the mbuf, and is as long as `bytes`.
-        let first = unsafe { start.add(usize::from(header.offset)) };
-        // SAFETY: as before; the buffer is borrowed uniquely, so nobody else in this process has `bytes` there.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), first, bytes.len()) };
-    }
-
     /// The window, if it lies in an mbuf of this region and the pages are here.
     fn within(&self, window: Window) -> Option<Window> {
         // A window was checked against the size that its maker knew; ask again against this one.
@@ -729,7 +707,12 @@ impl Bundle {
         self.fill_slowly(ring, region)
     }
 
-    /// The same, when there is nothing, or not in one piece, or there is no room behind what it has.
+    /// Takes mbufs until it is full or none is there; where a ring goes round they do not lie in one piece.
+    pub(crate) fn fill_up(&mut self, ring: &Ring, region: &Region) {
+        while self.end < self.entries.len() && self.fill(ring, region) > 0 {}
+    }
+
+    /// The same as `fill`, when there is nothing, or not in one piece, or there is no room behind what it has.
     #[inline(never)]
     fn fill_slowly(&mut self, ring: &Ring, region: &Region) -> usize {
         if self.begin > 0 {
@@ -849,6 +832,43 @@ impl Region {
         }
         // SAFETY: as for `header`.
         unsafe { copy_header(self.header_of(held).cast()) }
+    }
+
+    /// Writes frames into mbufs for new packets, one into each: header, and bytes from this offset on. Nothing after `fork`,
+    /// nor into an mbuf in which its frame has no room. Who holds an mbuf is the kernel's to write, and stays.
+    pub(crate) fn write_new(&self, bundle: &mut Bundle, offset: u16, frames: &[&[u8]]) {
+        if !self.is_here() {
+            return;
+        }
+        // At hand: what follows writes memory, which for all that the compiler knows could be these.
+        let (base, size) = (self.pages.base(), self.mbuf_size);
+        for (held, frame) in bundle.held().iter_mut().zip(frames) {
+            let len = frame.len() as u16;
+            let window = Window::of(offset, len, size);
+            if window.is_none_or(|window| window.len() as usize != frame.len()) {
+                continue;
+            }
+            // SAFETY: as for `at`.
+            let start = unsafe { base.add(held.0.index() as usize * size as usize) };
+            // SAFETY: as for `header`; no reference is made.
+            let holder = unsafe { &raw const (*start.cast::<Header>()).holder };
+            let header = Header {
+                next: NO_MBUF,
+                packet_len: len.into(),
+                wire_len: len.into(),
+                offset,
+                len,
+                // SAFETY: as for `header`.
+                holder: unsafe { holder.read_volatile() },
+                ..Default::default()
+            };
+            // SAFETY: as for `set_header`, the right to the mbuf being `held`.
+            unsafe { put_header(start, &header) };
+            // SAFETY: the window lies inside the mbuf, and is as long as the frame.
+            let first = unsafe { start.add(usize::from(offset)) };
+            // SAFETY: as before; the mbuf is held uniquely, so nobody else in this process has a frame there.
+            unsafe { std::ptr::copy_nonoverlapping(frame.as_ptr(), first, frame.len()) };
+        }
     }
 
     /// Its window as its header says now; nothing when that is nonsense, or after `fork`.

@@ -2,11 +2,10 @@
 
 //! New packets, many at a time.
 
-use nettap_uapi::mbuf::{Header, NO_MBUF};
-use nettap_uapi::ring::Entry;
+use nettap_uapi::ring::Flags;
 
 use crate::error::{Error, Result};
-use crate::map::Buffer;
+use crate::map::Bundle;
 use crate::tap::Tap;
 
 /// Frames that share one booking on the rings.
@@ -36,20 +35,23 @@ impl Tap {
         }
         let (mut sent, mut ended) = (0, false);
         for part in frames.chunks(BATCH) {
-            let mut entries = [Entry::default(); BATCH];
-            let mut free = entries.iter_mut().zip(part);
-            let written = shelf.alloc(part.len(), |buffer| {
-                if let Some((entry, frame)) = free.next() {
-                    *entry = self.write(buffer, frame);
-                }
-            });
-            let written = entries.get(..written).unwrap_or_default();
-            let gone;
-            (gone, ended) = self.give(written);
-            // Without mbufs there is nothing to be told by.
-            ended = ended || (written.is_empty() && self.has_ended());
-            for entry in written.iter().skip(gone) {
-                shelf.dealloc_entry(*entry);
+            let mut bundle = Bundle::new(part.len());
+            shelf.alloc_bundle(&mut bundle);
+            shelf.region.write_new(&mut bundle, shelf.data_offset, part);
+            let mut gone = 0;
+            if bundle.len() > 0 {
+                // The kernel reads a new packet in any case, so no flag says that it has changed.
+                gone = bundle.give(&self.revert, Flags::Cleared, |given| {
+                    let left = self.after_push(given);
+                    ended = left.is_some();
+                    left.unwrap_or(0)
+                });
+            } else {
+                // Without mbufs there is nothing to be told by.
+                ended = self.has_ended();
+            }
+            if bundle.len() > 0 {
+                shelf.dealloc_rest(&mut bundle);
             }
             sent += gone;
             if gone < part.len() {
@@ -60,21 +62,5 @@ impl Tap {
             return Err(Error::Ended);
         }
         Ok(sent)
-    }
-
-    /// Writes a frame and what goes with it; what a ring carries for it.
-    fn write(&self, mut buffer: Buffer, frame: &[u8]) -> Entry {
-        let len = frame.len() as u32;
-        let header = Header {
-            next: NO_MBUF,
-            packet_len: len,
-            wire_len: len,
-            offset: self.shelf.data_offset,
-            len: len as u16,
-            ..Default::default()
-        };
-        self.shelf.region.write(&mut buffer, header, frame);
-        // The kernel reads a new packet in any case.
-        buffer.entry(0)
     }
 }

@@ -170,6 +170,15 @@ impl Shelf {
         }
     }
 
+    /// Fills an empty bundle with mbufs for new packets, as far as there are any.
+    pub(crate) fn alloc_bundle(&self, bundle: &mut Bundle) {
+        bundle.fill_up(&self.alloc, &self.region);
+        // As in `alloc`.
+        if !self.alloc.is_ready() && self.alloc.wants_doorbell() && self.push(-1, 0, None).is_ok() {
+            bundle.fill_up(&self.alloc, &self.region);
+        }
+    }
+
     /// Takes up to `n` mbufs for new packets.
     pub(crate) fn alloc(&self, n: usize, mut each: impl FnMut(Buffer)) -> usize {
         let mut taken = self.alloc.take(&self.region, n, &mut each);

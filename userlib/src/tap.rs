@@ -472,7 +472,7 @@ impl Tap {
     /// Puts entries into the revert ring, in order, and rings the doorbell if the kernel has asked for it; how many
     /// went, and whether the tap has ended.
     #[inline]
-    pub(crate) fn give(&self, entries: &[Entry]) -> (usize, bool) {
+    fn give(&self, entries: &[Entry]) -> (usize, bool) {
         if entries.is_empty() {
             return (0, false);
         }
@@ -490,7 +490,7 @@ impl Tap {
     /// Rings the doorbell if the kernel has asked for it. If that says that the tap has ended: how many of those that
     /// were given are still the program's. A ring that has no room and wants the doorbell is the ring of such a tap.
     #[inline]
-    fn after_push(&self, given: Option<&Booking>) -> Option<usize> {
+    pub(crate) fn after_push(&self, given: Option<&Booking>) -> Option<usize> {
         if !self.revert.wants_doorbell() {
             return None;
         }
