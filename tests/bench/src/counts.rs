@@ -48,8 +48,13 @@ const COPYING: &[(&str, &str)] = &[
 ];
 
 /// Functions of the module that copy a packet's bytes themselves: as many as the line says, or its snap length.
-const COPYING_INLINE: &[&str] = &["nettap_skb_capture [nettap]", "nettap_skb_store [nettap]"];
-/// The one that writes a new packet: its bytes, or the first of one that leaves by reference.
+const COPYING_INLINE: &[&str] = &[
+    "nettap_skb_capture [nettap]",
+    "nettap_skb_store [nettap]",
+    "nettap_skb_change [nettap]",
+    "nettap_skb_make [nettap]",
+];
+/// The one that writes a new packet in pieces: its bytes, or the first of one that leaves by reference.
 const FILLING: &str = "nettap_skb_fill [nettap]";
 const BY_REFERENCE_MIN: usize = 1024;
 const HEAD: usize = 128;
@@ -185,19 +190,29 @@ impl Measurement {
         }
     }
 
-    /// Instructions and calls of each function, a packet.
-    fn functions<'a>(&self, symbols: &'a Symbols, packets: u64) -> HashMap<&'a str, (f64, f64)> {
-        let mut functions: HashMap<&str, (f64, f64)> = HashMap::new();
+    /// What each function takes.
+    fn functions<'a>(&self, symbols: &'a Symbols, packets: u64) -> HashMap<&'a str, Function> {
+        let mut functions: HashMap<&str, Function> = HashMap::new();
+        let each = |n: u64| n as f64 / packets as f64;
         for block in &self.blocks {
             let name = symbols.name(block.address);
-            let (instructions, calls) = functions.entry(name).or_default();
-            *instructions += block.instructions as f64 / packets as f64;
+            let function = functions.entry(name).or_default();
+            function.instructions += each(block.instructions);
+            function.locked += each(block.locked);
             if symbols.address(name) == Some(block.address) {
-                *calls += block.times as f64 / packets as f64;
+                function.calls += each(block.times);
             }
         }
         functions
     }
+}
+
+/// What a function takes of a packet.
+#[derive(Clone, Copy, Default)]
+struct Function {
+    instructions: f64,
+    locked: f64,
+    calls: f64,
 }
 
 impl Files {
@@ -261,24 +276,35 @@ fn show(
     let mut names: Vec<&str> = own.keys().chain(below.keys()).copied().collect();
     names.sort_unstable();
     names.dedup();
-    let get = |functions: &HashMap<&str, (f64, f64)>, name: &str| {
+    let get = |functions: &HashMap<&str, Function>, name: &str| {
         functions.get(name).copied().unwrap_or_default()
     };
-    let more = |name: &str| get(&own, name).0 - get(&below, name).0;
+    let more = |name: &str| get(&own, name).instructions - get(&below, name).instructions;
+    let locked = |name: &str| get(&own, name).locked - get(&below, name).locked;
     names.sort_by(|one, other| more(other).abs().total_cmp(&more(one).abs()));
     let total: f64 = names.iter().map(|name| more(name)).sum();
     println!(
         "{}: instructions a packet, and what they are over the floor ({total:.0})",
         record.line
     );
-    println!("{:>10} {:>10} {:>8}  function", "more", "in all", "calls");
+    println!(
+        "{:>10} {:>8} {:>10} {:>8}  function",
+        "more", "LOCKs", "in all", "calls"
+    );
     for name in names.iter().take(rows) {
-        let (instructions, calls) = get(&own, name);
-        let above = more(name);
-        println!("{:>10.1} {instructions:>10.1} {calls:>8.2}  {name}", above);
+        let (all, above, locked) = (get(&own, name), more(name), locked(name));
+        println!(
+            "{above:>10.1} {locked:>8.2} {:>10.1} {:>8.2}  {name}",
+            all.instructions, all.calls
+        );
     }
-    let rest: f64 = names.iter().skip(rows).map(|name| more(name)).sum();
-    println!("{rest:>10.1} {:>10} {:>8}  all others\n", "", "");
+    let others = || names.iter().skip(rows);
+    let rest: f64 = others().map(|name| more(name)).sum();
+    let rest_locked: f64 = others().map(|name| locked(name)).sum();
+    println!(
+        "{rest:>10.1} {rest_locked:>8.2} {:>10} {:>8}  all others\n",
+        "", ""
+    );
     Ok(())
 }
 

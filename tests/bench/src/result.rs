@@ -106,7 +106,7 @@ impl Report {
         self.lines.iter().find(|record| record.line == name)
     }
 
-    /// Compares each line of NetTap's with the peers that do the same at the same size.
+    /// Compares the lines of NetTap's that have no variant with the peers that do the same at the same size.
     pub(crate) fn compare(&mut self) {
         let rivals: Vec<_> = self
             .lines
@@ -127,6 +127,8 @@ impl Report {
                 peer.rival.as_ref() == Some(&record.path) && peer.size == record.size
             });
             let best = peers.min_by(|one, other| cost(one).total_cmp(&cost(other)));
+            let is_plain = record.line == format!("{}-{}", record.path, record.size);
+            let best = best.filter(|_| is_plain);
             record.best_peer = best.map(|best| (best.line.clone(), cost(best) / cost(record)));
         }
     }
