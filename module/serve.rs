@@ -254,7 +254,7 @@ impl Serving {
 
     /// Wakes who waits for packets, and asks for a round if there is something to serve, as far as one
     /// detour can tell, or if nobody would look soon: after a detour from the ring of `tap`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn kick(&self, tap: &Tap, number: u64) {
         // No barrier here, for every packet: `rest`, and the rounds while the packet is out, make up for it.
         if self.wanted.load(Relaxed) {

@@ -97,6 +97,16 @@ static __always_inline bool is_keepable(const struct sk_buff *skb)
 	       !is_kernels_own(skb);
 }
 
+/* Whether a bridge has netfilter look at it. */
+static __always_inline bool is_of_bridge(const struct sk_buff *skb)
+{
+#if IS_ENABLED(CONFIG_BRIDGE_NETFILTER)
+	return unlikely(skb_ext_exist(skb, SKB_EXT_BRIDGE_NF));
+#else
+	return false;
+#endif
+}
+
 /*
  * Whether a bridge, which has translated the packet's address, takes it back behind the hook and then goes by the port that
  * it came in by (br_nf_pre_routing_finish_bridge_slow()): that may be no port any more when it has waited.
@@ -104,7 +114,7 @@ static __always_inline bool is_keepable(const struct sk_buff *skb)
 static __always_inline bool is_bound_to_port(const struct sk_buff *skb)
 {
 #if IS_ENABLED(CONFIG_BRIDGE_NETFILTER)
-	return unlikely(skb_ext_exist(skb, SKB_EXT_BRIDGE_NF)) && nf_bridge_info_get(skb)->bridged_dnat;
+	return is_of_bridge(skb) && nf_bridge_info_get(skb)->bridged_dnat;
 #else
 	return false;
 #endif
@@ -124,6 +134,12 @@ static __always_inline bool is_bound_to_listener(const struct sk_buff *skb)
 static __always_inline bool is_capturable(const struct sk_buff *skb)
 {
 	return skb_frags_readable(skb) && !is_bound_to_port(skb) && !is_bound_to_listener(skb);
+}
+
+/* Whether that needs no further question, as nearly always. */
+static __always_inline bool is_captured_easily(const struct sk_buff *skb)
+{
+	return skb_frags_readable(skb) && !is_of_bridge(skb) && !skb_sk_is_prefetched((struct sk_buff *)skb);
 }
 
 /* In NETTAP_C_PACKET_ bits. */
@@ -301,7 +317,7 @@ int nettap_skb_capture(const struct sk_buff *skb, u32 mac_len, u32 len,
 
 	/* What lies before the packet's stand is in one piece with what lies behind. */
 	if (unlikely((!timestamp && origin->stamps) || skb_is_gso(skb) || len < 32 ||
-		     !is_capturable(skb) || (int)(len - mac_len) > (int)skb_headlen(skb)))
+		     !is_captured_easily(skb) || (int)(len - mac_len) > (int)skb_headlen(skb)))
 		return capture_slowly(skb, mac_len, len, origin, to);
 	show_whole(skb, mac_len, timestamp, len, origin, to);
 	copy_bytes((u8 *)to + origin->offset, skb->data - mac_len, len);
