@@ -36,6 +36,7 @@ use crate::sys::netdev::Device;
 use crate::sys::skb::Taker;
 use crate::sys::word::SharedWord;
 use crate::tap::Tap;
+use crate::tapend::TapEnd;
 use crate::uapi::ring::Entry;
 use crate::uapi::ring::PrivateConsumer;
 use crate::uapi::ring::REVERT_CHANGED;
@@ -359,13 +360,9 @@ impl State {
                         true
                     })
                 }
-                (Kind::New, _) => consumer.take_run(&cells, left, 0, |entry| {
-                    let Some(single) = tap.region.take_allocated(entry, id) else {
-                        return false;
-                    };
-                    self.send_new(id, place, &tap, single, outbox, &mut freed);
-                    true
-                }),
+                (Kind::New, _) => {
+                    self.take_new(id, place, &tap, &mut consumer, left, outbox, &mut freed)
+                }
                 (Kind::Other, None) => 0,
             };
             if left_of(budget, begin, &consumer, outbox) == 0 {
@@ -450,7 +447,7 @@ impl State {
             return Came::Strange;
         }
         if let Some(single) = to.region.take_allocated(entry, id) {
-            self.send_new(id, place, to, single, outbox, freed);
+            self.take_new_one(id, place, to, single, outbox, freed);
             return Came::New;
         }
         // Nearly always it is the ring's own tap that held it.
@@ -550,8 +547,35 @@ impl State {
         freed.add(chain);
     }
 
-    /// A new packet comes by the revert ring of the tap at `place`.
-    fn send_new<'a>(
+    /// New packets that come by the revert ring of the tap at `place`, as long as there are no others between them and
+    /// `most` at most; how many.
+    #[inline(never)]
+    fn take_new<'a>(
+        &mut self,
+        id: u32,
+        place: usize,
+        to: &'a Tap,
+        consumer: &mut PrivateConsumer<SharedWord>,
+        most: usize,
+        outbox: &mut Outbox,
+        freed: &mut Freed<'a>,
+    ) -> usize {
+        let Some(Some(end)) = self.taps.get_mut(place) else {
+            return 0;
+        };
+        let outlet = revert::outlet_of(to.options.mode);
+        consumer.take_run(&to.revert.cells(), most, 0, |entry| {
+            let Some(single) = to.region.take_allocated(entry, id) else {
+                return false;
+            };
+            send_new(end, id, place, (to, outlet), single, outbox, freed);
+            true
+        })
+    }
+
+    /// One of them.
+    #[inline(never)]
+    fn take_new_one<'a>(
         &mut self,
         id: u32,
         place: usize,
@@ -560,21 +584,38 @@ impl State {
         outbox: &mut Outbox,
         freed: &mut Freed<'a>,
     ) {
-        let Some(Some(end)) = self.taps.get_mut(place) else {
-            return;
-        };
-        let outlet = revert::outlet_of(to.options.mode);
-        match revert::make_new(&to.region, single, id, outlet, &end.device, freed) {
-            Ok(skb) => {
-                bump(&mut end.counts.injected, 1);
-                outbox.add(skb, outlet, place);
-            }
-            Err(flaw) => {
-                bump(&mut end.counts.injected_refused, 1);
-                end.tap.tell_drop(drops::refused(flaw), 0, 1);
-            }
+        if let Some(Some(end)) = self.taps.get_mut(place) {
+            let outlet = revert::outlet_of(to.options.mode);
+            send_new(end, id, place, (to, outlet), single, outbox, freed);
         }
     }
+}
+
+/// A new packet of a session's comes by the revert ring of a tap, and goes where that leads.
+#[inline(always)]
+fn send_new<'a>(
+    end: &mut TapEnd,
+    id: u32,
+    place: usize,
+    (to, outlet): (&'a Tap, Outlet),
+    single: Single<'a>,
+    outbox: &mut Outbox,
+    freed: &mut Freed<'a>,
+) {
+    match revert::make_new(&to.region, single, id, outlet, &end.device, freed) {
+        Ok(skb) => {
+            bump(&mut end.counts.injected, 1);
+            outbox.add(skb, outlet, place);
+        }
+        Err(flaw) => refuse_new(end, flaw),
+    }
+}
+
+/// Counts a new packet that cannot be made.
+#[cold]
+fn refuse_new(end: &mut TapEnd, flaw: Flaw) {
+    bump(&mut end.counts.injected_refused, 1);
+    end.tap.tell_drop(drops::refused(flaw), 0, 1);
 }
 
 /// How many cells more a round may go on, that has begun at a position. Padding counts too: a program could

@@ -290,6 +290,12 @@ impl Region {
         if stash.count == 0 {
             self.refill(stash)?;
         }
+        self.take_first(stash)
+    }
+
+    /// The first of a stash that is not empty.
+    #[inline(always)]
+    fn take_first(&self, stash: &mut Stash) -> Option<Single<'_>> {
         let index = stash.head;
         let slot = self.slots.get(index as usize)?;
         stash.head = slot.next.load(Relaxed);
@@ -301,12 +307,31 @@ impl Region {
         })
     }
 
-    /// Mbufs that lie in a stash are free to all who look, and taken from the list.
+    /// Takes one out of a stash that somebody has filled, as long as there is one.
+    #[inline(always)]
+    pub(crate) fn take_stashed(&self, stash: &mut Stash) -> Option<Single<'_>> {
+        // Behind the last of them another may be linked, which is not in it.
+        if stash.count == 0 {
+            return None;
+        }
+        self.take_first(stash)
+    }
+
+    /// Fills an empty stash with what one keeps for later.
     #[inline(never)]
     fn refill(&self, stash: &mut Stash) -> Option<()> {
+        self.fill_stash(stash, (self.mbufs() / STASHED_PER).max(1))
+    }
+
+    /// Fills an empty stash with `most` mbufs, or as many as there are and a stash takes. They are free to all who look,
+    /// and taken from the list. Bottom halves are off.
+    pub(crate) fn fill_stash(&self, stash: &mut Stash, most: u32) -> Option<()> {
+        if stash.count > 0 {
+            return Some(());
+        }
         self.collect();
         let mut free = self.free.lock();
-        let many = STASH.min(self.mbufs() / STASHED_PER).max(1).min(free.count);
+        let many = most.min(STASH).min(free.count);
         let (mut last, mut next, mut highest) = (NO_MBUF, free.head, 0);
         for _ in 0..many {
             last = next;

@@ -174,6 +174,7 @@ pub(crate) fn cross(skb: &mut Skb, way: Way, outlet: Outlet, device: &Device) ->
 
 /// Makes a packet of the mbufs that a program allocated and linked. All that belong to it are given
 /// back, whether it succeeds or not; where they have become a part of it, when it has left.
+#[inline(always)]
 pub(crate) fn make_new<'a>(
     region: &'a Region,
     head: Single<'a>,
@@ -182,7 +183,9 @@ pub(crate) fn make_new<'a>(
     device: &Device,
     freed: &mut Freed<'a>,
 ) -> Result<Skb, Flaw> {
-    let Some(first) = region.read_header(head.index()) else {
+    // Asked once: for all that the compiler knows, reading a header changes it.
+    let (at, size) = (head.offset(), region.mbuf_size());
+    let Some(first) = region.pages().read_header(at) else {
         freed.add_one(head);
         return Err(Flaw::Shape);
     };
@@ -202,22 +205,21 @@ pub(crate) fn make_new<'a>(
         );
     }
     // Nearly always it is one mbuf, and short.
-    let at = head.offset();
-    let skb = make_short(region, at, &first, outlet, device);
+    let skb = make_short(region, (at, size), &first, outlet, device);
     freed.add_one(head);
     skb
 }
 
-/// The same, of one mbuf at this offset of the region, by copy.
+/// The same, of one mbuf at this offset of the region and of this size, by copy.
 #[inline(always)]
 fn make_short(
     region: &Region,
-    at: usize,
+    (at, size): (usize, u32),
     first: &Header,
     outlet: Outlet,
     device: &Device,
 ) -> Result<Skb, Flaw> {
-    let window = Window::of(first.offset, first.len, region.mbuf_size()).ok_or(Flaw::Shape)?;
+    let window = Window::of(first.offset, first.len, size).ok_or(Flaw::Shape)?;
     if !(FRAME_MIN..=FRAME_MAX).contains(&window.len()) {
         return Err(Flaw::Shape);
     }

@@ -62,19 +62,22 @@ impl Supply {
         let size = self.alloc.size();
         let room = self.producer.room(size, self.alloc.program_position());
         let cells = self.alloc.cells();
+        let wanted = count.min(room);
         let mut stash = Stash::new();
         let mut done = 0u32;
-        while done < count.min(room) {
-            let Some(single) = self.region.take_one(&mut stash) else {
+        while done < wanted {
+            let left = wanted.wrapping_sub(done);
+            if self.region.fill_stash(&mut stash, left).is_none() {
                 break;
-            };
-            self.region.write_header(single.index(), &header);
-            if let Some(cell) = self.producer.book(size, self.alloc.program_position()) {
-                cells.fill(cell, single.allocate(session));
             }
-            done = done.wrapping_add(1);
+            while let Some(single) = self.region.take_stashed(&mut stash) {
+                self.region.write_header(single.index(), &header);
+                if let Some(cell) = self.producer.book(size, self.alloc.program_position()) {
+                    cells.fill(cell, single.allocate(session));
+                }
+                done = done.wrapping_add(1);
+            }
         }
-        self.region.empty(&mut stash);
         done
     }
 

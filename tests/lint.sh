@@ -33,7 +33,7 @@ LEVELS='
 	outbox:    flows revert
 	haul:      policies stats events flows region tap revert
 	round:     account region rings stats tap watch tapend supply outbox
-	drain:     account policies stats drops flows region tap revert outbox round
+	drain:     account policies stats drops flows region tap tapend revert outbox round
 	serve:     account stats tap tapend outbox haul round
 	detour:    stats region tap serve
 	intake:    policies stats drops filter flows tap revert serve detour

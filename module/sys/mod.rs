@@ -43,6 +43,16 @@ pub(crate) mod task;
 pub(crate) mod time;
 pub(crate) mod word;
 
+/// [`kernel::error::from_err_ptr`] for what each packet brings: that one calls C to look at the pointer.
+#[inline(always)]
+fn from_err_ptr<T>(raw: *mut T) -> kernel::error::Result<*mut T> {
+    // IS_ERR_VALUE(): include/linux/err.h.
+    if raw.addr() < (ffi::MAX_ERRNO as usize).wrapping_neg() {
+        return Ok(raw);
+    }
+    kernel::error::from_err_ptr(raw)
+}
+
 /// What bindgen makes of `shim.h`.
 #[allow(
     clippy::all,

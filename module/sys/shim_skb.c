@@ -654,14 +654,18 @@ static __be16 behind_tags(struct sk_buff *skb, __be16 protocol, u32 *at)
 	return protocol;
 }
 
-/* The network's header, of a frame that stands at its mac header: behind tags among the bytes, as senders' have it. */
-static __always_inline void set_network(struct sk_buff *skb)
+/* Where the network's header is behind tags, or the first of them is, if they do not end. */
+static noinline u32 end_of_tags(struct sk_buff *skb)
 {
 	u32 at = ETH_HLEN;
 
-	if (unlikely(eth_type_vlan(skb->protocol)) && !behind_tags(skb, skb->protocol, &at))
-		at = ETH_HLEN;
-	skb_set_network_header(skb, at);
+	return behind_tags(skb, skb->protocol, &at) ? at : ETH_HLEN;
+}
+
+/* The network's header, of a frame that stands at its mac header: behind tags among the bytes, as senders' have it. */
+static __always_inline void set_network(struct sk_buff *skb)
+{
+	skb_set_network_header(skb, unlikely(eth_type_vlan(skb->protocol)) ? end_of_tags(skb) : ETH_HLEN);
 }
 
 /* A sum begins behind the headers: the kernel takes its start for the transport header. */
@@ -936,15 +940,14 @@ static __always_inline u32 room_of(const struct net_device *dev)
 }
 
 /* So many bytes of a frame lie in one piece at most. */
-static __always_inline u32 linear_of(const struct net_device *dev, u32 len)
+static __always_inline u32 linear_of(u32 room, u32 len)
 {
-	return min_t(u32, len, SKB_WITH_OVERHEAD(PAGE_SIZE) - room_of(dev));
+	return min_t(u32, len, SKB_WITH_OVERHEAD(PAGE_SIZE) - room);
 }
 
 /* Bottom halves are off, so the heads that the NAPIs of this CPU keep are ours too. */
-static __always_inline struct sk_buff *new_linear(struct net_device *dev, u32 len)
+static __always_inline struct sk_buff *new_linear(struct net_device *dev, u32 room, u32 len)
 {
-	const u32 room = room_of(dev);
 	struct sk_buff *skb = __alloc_skb(len + room, GFP_ATOMIC, SKB_ALLOC_NAPI, NUMA_NO_NODE);
 
 	if (unlikely(!skb))
@@ -952,13 +955,12 @@ static __always_inline struct sk_buff *new_linear(struct net_device *dev, u32 le
 	skb_reserve(skb, room);
 	__skb_put(skb, len);
 	skb->dev = dev;
-	skb_reset_mac_header(skb);
 	return skb;
 }
 
-static noinline struct sk_buff *new_in_fragments(struct net_device *dev, u32 len)
+static noinline struct sk_buff *new_in_fragments(struct net_device *dev, u32 room, u32 len)
 {
-	const u32 room = room_of(dev), linear = linear_of(dev, len);
+	const u32 linear = linear_of(room, len);
 	struct sk_buff *skb;
 	int err;
 
@@ -971,14 +973,15 @@ static noinline struct sk_buff *new_in_fragments(struct net_device *dev, u32 len
 	skb->data_len = len - linear;
 	skb->len += len - linear;
 	skb->dev = dev;
-	skb_reset_mac_header(skb);
 	return skb;
 }
 
-/* A frame of our own, its bytes not written yet; long ones get fragments, none is shared. */
+/* A frame of our own, its bytes not written yet, nor where its headers are; long ones get fragments, none is shared. */
 struct sk_buff *nettap_skb_new(struct net_device *dev, u32 len)
 {
-	return linear_of(dev, len) == len ? new_linear(dev, len) : new_in_fragments(dev, len);
+	const u32 room = room_of(dev);
+
+	return linear_of(room, len) == len ? new_linear(dev, room, len) : new_in_fragments(dev, room, len);
 }
 
 /* The bytes of a new frame, none of whose memory is shared. */
@@ -1046,10 +1049,10 @@ static __always_inline int apply_offload(struct sk_buff *skb, const struct netta
 	skb_reset_mac_header(skb);
 	eth = eth_hdr(skb);
 	skb->protocol = eth_proto_is_802_3(eth->h_proto) ? eth->h_proto : htons(ETH_P_802_2);
-	skb_set_network_header(skb, ETH_HLEN);
 	skb->mac_len = ETH_HLEN;
 	/* Nearly always it says nothing of either. */
 	if (offload->csum || offload->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
+		skb_set_network_header(skb, ETH_HLEN);
 		err = offload_to_skb(skb, offload);
 		if (err)
 			return err;
@@ -1104,11 +1107,12 @@ static noinline struct sk_buff *refuse_new(struct sk_buff *skb, int err)
 struct sk_buff *nettap_skb_make(struct net_device *dev, const struct nettap_header *offload,
 				const void *from, u32 len, bool leaves)
 {
+	const u32 room = room_of(dev);
 	struct sk_buff *skb;
 	int err;
 
-	if (unlikely(linear_of(dev, len) != len)) {
-		skb = new_in_fragments(dev, len);
+	if (unlikely(linear_of(room, len) != len)) {
+		skb = new_in_fragments(dev, room, len);
 		if (!skb)
 			return ERR_PTR(-ENOMEM);
 		err = skb_store_bits(skb, 0, from, len);
@@ -1117,7 +1121,7 @@ struct sk_buff *nettap_skb_make(struct net_device *dev, const struct nettap_head
 		/* An interface may want so much room that not even the header lies in one piece. */
 		err = nettap_skb_offload(skb, offload);
 	} else {
-		skb = new_linear(dev, len);
+		skb = new_linear(dev, room, len);
 		if (unlikely(!skb))
 			return ERR_PTR(-ENOMEM);
 		copy_bytes(skb->data, from, len);

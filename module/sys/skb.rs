@@ -13,7 +13,6 @@ use core::ptr::NonNull;
 use super::atomic::Atomic;
 use super::atomic::Relaxed;
 use kernel::bindings;
-use kernel::error::from_err_ptr;
 use kernel::prelude::*;
 
 use super::ffi;
@@ -414,7 +413,7 @@ impl Skb {
             ffi::nettap_skb_make(device, offload.as_ptr(), from, len, leaves)
         };
         // SAFETY: A new packet that is ours, or an error.
-        from_err_ptr(raw).map(|raw| unsafe { Self::from_raw(raw) })
+        super::from_err_ptr(raw).map(|raw| unsafe { Self::from_raw(raw) })
     }
 
     /// Copies shared memory into a new frame.
