@@ -207,7 +207,7 @@ impl Carried for Packed {
 const IN_TAG: u32 = FLAGS_MASK.wrapping_shl(FLAGS_SHIFT) | GENERATION_IN_TAG;
 const GENERATION_IN_TAG: u32 = u32::MAX.wrapping_shl(GENERATION_SHIFT);
 
-/// Whether entries keep their flags on a ring: the revert ring's have some, the dealloc ring's must have none.
+/// Whether entries keep their flags on a ring: packets that revert have some; new ones, and the dealloc ring's, must have none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flags {
     /// They do.

@@ -835,7 +835,8 @@ impl Region {
     }
 
     /// Writes frames into mbufs for new packets, one into each: header, and bytes from this offset on. Nothing after `fork`,
-    /// nor into an mbuf in which its frame has no room. Who holds an mbuf is the kernel's to write, and stays.
+    /// nor into an mbuf in which its frame has no room. Who holds an mbuf is the kernel's to write, and stays. The bundle was
+    /// filled from this region, as all of a session's are.
     pub(crate) fn write_new(&self, bundle: &mut Bundle, offset: u16, frames: &[&[u8]]) {
         if !self.is_here() {
             return;
@@ -848,7 +849,7 @@ impl Region {
             if window.is_none_or(|window| window.len() as usize != frame.len()) {
                 continue;
             }
-            // SAFETY: as for `at`.
+            // SAFETY: by `Bundle`'s invariant the index is below `mbufs`, and so inside the mapping.
             let start = unsafe { base.add(held.0.index() as usize * size as usize) };
             // SAFETY: as for `header`; no reference is made.
             let holder = unsafe { &raw const (*start.cast::<Header>()).holder };
