@@ -13,5 +13,8 @@ readonly HERE
 results=/out/$1.json
 shift
 insmod "${NETTAP_MODULE:-$HERE/../../build/$(uname -r)/nettap.ko}"
+status=0
+"$HERE/../../build/target/release/ntbench" measure --json "$results" "$@" || status=$?
+# Now, because the modules of links and peers are loaded by their use.
 cp /proc/kallsyms /out/symbols
-exec "$HERE/../../build/target/release/ntbench" measure --json "$results" "$@"
+exit "$status"
