@@ -33,12 +33,14 @@ ns box nthostile fuzz --interface b0 --interface d0 --to 10.1.0.2:9 --to 127.0.0
 	--seconds $((LIMIT * 9 / 10)) --seed "${SEED:-$RANDOM}" --stuck $((6 * PATIENCE)) "${spare[@]}" | tee "$WORK/fuzz.log"
 kill_hard churn
 kill_hard flood
-read -r made taps maps < <(summary fuzz '"\(.calls) \(.requests.TAP.ok) \(.requests.MAP.ok)"')
+read -r made reached taps maps locks < <(summary fuzz '.requests as $r | "\(.calls) \(.reached) \($r.TAP.ok) \($r.MAP.ok) \($r.LOCK.ok)"')
 figure "$(summary fuzz '"\(.calls) calls in \(.seconds) s, seed \(.seed), by \(.processes) processes, of which \(.killed) were killed; " +
 	"\(.reached) places in the kernel reached, \(.corpus) tapes kept"')"
 expect "calls" "$made" -ge "$calls"
 expect "requests for taps that succeeded" "$taps" -gt 0
 expect "requests to map that succeeded" "$maps" -gt 0
+expect "requests for locks that succeeded" "$locks" -gt 0
+[[ ! -e /sys/kernel/debug/kcov ]] || expect "places in the kernel reached" "$reached" -gt 0
 unharmed
 ntdrive idle --within "$PATIENCE" || fail "something is left behind"
 

@@ -20,6 +20,8 @@ ns box nthostile scribble --tap b0:input --tap b0:output --to 10.1.0.2:9 --secon
 	tee "$WORK/scribble.log"
 kill_hard flood
 kill_hard large
+expect "tricks of every kind" "$(summary scribble '[.tricks[] | select(. == 0)] | length')" -eq 0
+expect "entries refused" "$(summary scribble .taps.refused_entries)" -gt 0
 figure "$(summary scribble '"\(.seconds) s of scribbling, seed \(.seed): \(.tricks | add) tricks, \(.deeds | add) packets dealt with in " +
 	"\(.rounds) sessions; refused: \(.taps.refused_entries) entries, \(.taps.refused_packets) packets"')"
 unharmed

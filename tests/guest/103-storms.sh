@@ -19,6 +19,7 @@ storm() {
 	flowed "in_$1"
 	flowed "out_$1"
 	expect "packets lost" "$(summary "$1" .lost)" -eq 0
+	expect "packets that came to the taps" "$(summary "$1" .taps.detoured)" -gt 0
 	open_taps 0 || fail "taps are left"
 	expect "free mbufs" "$(region held.free)" -eq "$(region mbufs)"
 }
