@@ -91,6 +91,10 @@ impl Stash {
             count: 0,
         }
     }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
 }
 
 /// Why an entry of a ring was not taken.

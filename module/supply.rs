@@ -70,14 +70,22 @@ impl Supply {
             if self.region.fill_stash(&mut stash, left).is_none() {
                 break;
             }
-            while let Some(single) = self.region.take_stashed(&mut stash) {
-                self.region.write_header(single.index(), &header);
-                if let Some(cell) = self.producer.book(size, self.alloc.program_position()) {
-                    cells.fill(cell, single.allocate(session));
-                }
-                done = done.wrapping_add(1);
+            let (first, count) = self.producer.book_run(size, stash.count());
+            if count == 0 {
+                break;
             }
+            for nth in 0..count {
+                let cell = first.wrapping_add(nth);
+                let Some(single) = self.region.take_stashed(&mut stash) else {
+                    cells.pad(cell);
+                    continue;
+                };
+                self.region.write_header(single.index(), &header);
+                cells.fill(cell, single.allocate(session));
+            }
+            done = done.wrapping_add(count);
         }
+        self.region.empty(&mut stash);
         done
     }
 

@@ -13,8 +13,10 @@ readonly HERE
 results=/out/$1.json
 shift
 insmod "${NETTAP_MODULE:-$HERE/../../build/$(uname -r)/nettap.ko}"
+# The guest is still busy with its own start; to read all names takes longer than that.
+cp /proc/kallsyms /out/symbols
 status=0
 "$HERE/../../build/target/release/ntbench" measure --json "$results" "$@" || status=$?
-# Now, because the modules of links and peers are loaded by their use.
+# Once more, because the modules of links and peers are loaded by their use.
 cp /proc/kallsyms /out/symbols
 exit "$status"

@@ -713,6 +713,16 @@ impl<W: Word> PrivateProducer<W> {
         Some(booked)
     }
 
+    /// Books cells that are free as far as the last look told, `most` at most: the position of the first, and how many.
+    #[inline]
+    pub fn book_run(&mut self, size: u32, most: u32) -> (u32, u32) {
+        let first = self.head;
+        let free = size.saturating_sub(first.wrapping_sub(self.consumed));
+        let count = most.min(free);
+        self.head = first.wrapping_add(count);
+        (first, count)
+    }
+
     /// The position after the last booked cell.
     pub fn head(&self) -> u32 {
         self.head
