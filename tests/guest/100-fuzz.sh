@@ -33,7 +33,7 @@ ns box nthostile fuzz --interface b0 --interface d0 --to 10.1.0.2:9 --to 127.0.0
 	--seconds $((LIMIT * 9 / 10)) --seed "${SEED:-$RANDOM}" --stuck $((6 * PATIENCE)) "${spare[@]}" | tee "$WORK/fuzz.log"
 kill_hard churn
 kill_hard flood
-read -r made reached taps maps locks < <(summary fuzz '.requests as $r | "\(.calls) \(.reached) \($r.TAP.ok) \($r.MAP.ok) \($r.LOCK.ok)"')
+read -r made reached taps maps locks < <(summary fuzz '"\(.calls) \(.reached) \(.requests.TAP.ok) \(.requests.MAP.ok) \(.requests.LOCK.ok)"')
 figure "$(summary fuzz '"\(.calls) calls in \(.seconds) s, seed \(.seed), by \(.processes) processes, of which \(.killed) were killed; " +
 	"\(.reached) places in the kernel reached, \(.corpus) tapes kept"')"
 expect "calls" "$made" -ge "$calls"
