@@ -32,6 +32,7 @@ use nix::errno::Errno;
 use nix::sys::mman::{madvise, MmapAdvise};
 
 use crate::error::{Error, Result};
+use crate::send::longest;
 use crate::sys::Kernel;
 
 /// A word in shared memory: the processor's atomics.
@@ -835,7 +836,7 @@ impl Region {
     }
 
     /// Writes frames into mbufs for new packets, one into each: header, and bytes from this offset on. Nothing after `fork`,
-    /// nor into an mbuf in which its frame has no room. Who holds an mbuf is the kernel's to write, and stays. The bundle was
+    /// nor if one has no room in an mbuf. Who holds an mbuf is the kernel's to write, and stays. The bundle was
     /// filled from this region, as all of a session's are.
     pub(crate) fn write_new(&self, bundle: &mut Bundle, offset: u16, frames: &[&[u8]]) {
         if !self.is_here() {
@@ -843,12 +844,13 @@ impl Region {
         }
         // At hand: what follows writes memory, which for all that the compiler knows could be these.
         let (base, size) = (self.pages.base(), self.mbuf_size);
+        let longest = longest(frames);
+        let window = Window::of(offset, longest as u16, size);
+        if window.is_none_or(|window| window.len() as usize != longest) {
+            return;
+        }
         for (held, frame) in bundle.held().iter_mut().zip(frames) {
             let len = frame.len() as u16;
-            let window = Window::of(offset, len, size);
-            if window.is_none_or(|window| window.len() as usize != frame.len()) {
-                continue;
-            }
             // SAFETY: by `Bundle`'s invariant the index is below `mbufs`, and so inside the mapping.
             let start = unsafe { base.add(held.0.index() as usize * size as usize) };
             // SAFETY: as for `header`; no reference is made.
@@ -865,7 +867,7 @@ impl Region {
             };
             // SAFETY: as for `set_header`, the right to the mbuf being `held`.
             unsafe { put_header(start, &header) };
-            // SAFETY: the window lies inside the mbuf, and is as long as the frame.
+            // SAFETY: the window lies inside the mbuf, and no frame is longer than it is.
             let first = unsafe { start.add(usize::from(offset)) };
             // SAFETY: as before; the mbuf is held uniquely, so nobody else in this process has a frame there.
             unsafe { std::ptr::copy_nonoverlapping(frame.as_ptr(), first, frame.len()) };

@@ -11,6 +11,11 @@ use crate::tap::Tap;
 /// Frames that share one booking on the rings.
 const BATCH: usize = 64;
 
+/// Bytes of the longest frame.
+pub(crate) fn longest(frames: &[&[u8]]) -> usize {
+    frames.iter().map(|frame| frame.len()).max().unwrap_or(0)
+}
+
 impl Tap {
     /// Sends new frames, in order, as many as there are mbufs and room for now; returns how many went. Each
     /// has to fit into one mbuf: a longer one is an [`Mbuf`](crate::Mbuf) with a payload. What they cost is
@@ -27,11 +32,9 @@ impl Tap {
         }
         let size = shelf.region.mbuf_size() as usize;
         let room = size.saturating_sub(usize::from(shelf.data_offset));
-        if let Some(long) = frames.iter().find(|frame| frame.len() > room) {
-            return Err(Error::NoRoom {
-                wanted: long.len(),
-                room,
-            });
+        let wanted = longest(frames);
+        if wanted > room {
+            return Err(Error::NoRoom { wanted, room });
         }
         let (mut sent, mut ended) = (0, false);
         for part in frames.chunks(BATCH) {
