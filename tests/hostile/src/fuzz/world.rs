@@ -38,8 +38,9 @@ pub(crate) struct World {
     spared: Vec<u32>,
     area: usize,
     ids: [AtomicU32; 16],
-    /// Ids of sessions that were told, and where locks are mapped.
+    /// Ids of sessions.
     session_ids: [AtomicU32; 8],
+    /// Offset of the shared locks.
     locks: AtomicU64,
     /// Slot of the session that opened each attached tap.
     owners: [AtomicU32; ATTACHED],
