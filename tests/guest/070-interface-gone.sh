@@ -19,17 +19,6 @@ hold() {
 	balance
 }
 
-# quickly WHAT COMMAND…: within a second, where STOPPED= asks for what is promised (make hostile); among other tests an
-# emulated processor may stand still for longer.
-quickly() {
-	local what=$1 start=$EPOCHREALTIME took most=2000
-	[[ ! ${STOPPED:-} ]] || most=1000
-	shift
-	"$@"
-	took=$(((${EPOCHREALTIME/./} - ${start/./}) / 1000))
-	expect "milliseconds for $what" "$took" -lt $((most * SLOWNESS))
-}
-
 part deleted
 hold
 quickly "ip link del" ip -n box link del b0

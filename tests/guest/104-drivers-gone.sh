@@ -28,18 +28,6 @@ held() {
 	reaches b0 input ended.reverted -gt 50
 }
 
-# quickly WHAT COMMAND…: within a second, where STOPPED= asks for what is promised (make hostile); among other tests an
-# emulated processor may stand still for longer.
-quickly() {
-	local what=$1 start=$EPOCHREALTIME took most=2000
-	[[ ! ${STOPPED:-} ]] || most=1000
-	shift
-	"$@"
-	took=$(((${EPOCHREALTIME/./} - ${start/./}) / 1000))
-	expect "milliseconds for $what" "$took" -lt $((most * SLOWNESS))
-	figure "$what with packets held, under load: $took ms"
-}
-
 gone() {
 	kill_hard flood
 	finish relay

@@ -516,6 +516,18 @@ unharmed() {
 # figure TEXT: what the test measured; run.sh shows it.
 figure() { echo "figure: $*"; }
 
+# quickly WHAT COMMAND…: with packets held, within a second, where STOPPED= asks for what is promised (make hostile); among
+# other tests an emulated processor may stand still for longer.
+quickly() {
+	local what=$1 start=$EPOCHREALTIME took most=1500
+	[[ ! ${STOPPED:-} ]] || most=1000
+	shift
+	"$@"
+	took=$(((${EPOCHREALTIME/./} - ${start/./}) / 1000))
+	expect "milliseconds for $what" "$took" -lt $((most * SLOWNESS))
+	figure "$what with packets held: $took ms"
+}
+
 # summary NAME FILTER: from the line of JSON that a program ended with, as jq sees it.
 summary() {
 	local line lines last=
