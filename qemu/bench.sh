@@ -8,9 +8,9 @@
 #	bench.sh --profile [LINE]…	and in which functions it goes
 #	bench.sh --time [LINE]…		nanoseconds, throughput and percentiles of latency; CPUS=1: in one processor
 #
-# Results: build/bench/bench.json, and time.json of --time; with counts, the plugin's in build/bench/counts. Counting is the
-# work of a plugin of QEMU's emulator (tests/bench/plugin) and does not change what is counted: the clock is the guest's
-# instructions.
+# Results: build/bench/bench.json, drawn in bench.svg, and time.json of --time; with counts, the plugin's in
+# build/bench/counts. Counting is the work of a plugin of QEMU's emulator (tests/bench/plugin) and does not change what is
+# counted: the clock is the guest's instructions.
 
 # shellcheck source=qemu/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -67,6 +67,7 @@ main() {
 		done
 	else
 		ntbench table "build/bench/$name.json"
+		[[ $time ]] || ntbench picture build/bench/bench.json >"$OUT/bench.svg"
 	fi
 	return "$status"
 }

@@ -155,7 +155,7 @@ impl Flow {
             far: if how.timed { FarEnd::of(road)? } else { None },
             road,
             window: line.spec.window as u64,
-            batch: line.spec.window.min(BATCH),
+            batch: line.spec.batch(),
             sent: 0,
             seen: 0,
             before: 0,

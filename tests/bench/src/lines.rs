@@ -2,6 +2,7 @@
 
 //! The table of what is measured: paths, and the lines made of them.
 
+use crate::generate::BATCH;
 use crate::peers::{self, Make, Plain, Timed};
 use anyhow::{bail, Result};
 use nettap::Fanout;
@@ -42,7 +43,7 @@ pub(crate) struct Path {
 pub(crate) struct Spec {
     /// Bytes of a frame, without its check sequence.
     pub(crate) size: usize,
-    /// Packets in flight.
+    /// Packets in flight; of a program that sends its own, those of a turn.
     pub(crate) window: usize,
     /// Whether the program changes a byte of each packet.
     pub(crate) modify: bool,
@@ -108,6 +109,11 @@ impl Spec {
         crowd: None,
         wait: Wait::Poll,
     };
+
+    /// Packets that are sent at once.
+    pub(crate) fn batch(&self) -> usize {
+        self.window.min(BATCH)
+    }
 }
 
 /// A path with options.
@@ -423,6 +429,14 @@ pub(crate) const PATHS: &[Path] = &[
         rival: Some("own"),
         make: Make::blind(peers::packet::own),
     },
+    Path {
+        name: "own-packet-ring",
+        about: "AF_PACKET TX_RING: packets of the program's own",
+        road: Road::Own,
+        floor: None,
+        rival: Some("own"),
+        make: Make::blind(peers::packet::own_ring),
+    },
 ];
 
 /// Frame sizes: the shortest and the longest of Ethernet, without the check sequence.
@@ -439,7 +453,7 @@ fn basic(path: &'static Path) -> impl Iterator<Item = Line> {
     })
 }
 
-/// What is tried of NetTap's paths beside the basic lines.
+/// What is tried beside the basic lines, of NetTap's paths and of those that send a program's own packets.
 fn variants(path: &'static Path) -> Vec<Line> {
     let mut specs = Vec::new();
     for size in SIZES {
@@ -447,12 +461,23 @@ fn variants(path: &'static Path) -> Vec<Line> {
             size,
             ..Spec::BASIC
         };
-        if matches!(path.name, "input" | "output" | "bypass" | "consume") {
+        let takes = matches!(path.name, "input" | "output" | "bypass" | "consume");
+        if takes {
             specs.extend([1, 64].map(|window| Spec { window, ..basic }));
+            specs.extend([Wait::Sleep, Wait::Adaptive].map(|wait| Spec { wait, ..basic }));
         }
-        if matches!(path.name, "input" | "bypass") {
+        if path.name.starts_with("own") {
+            specs.push(Spec { window: 1, ..basic });
+        }
+        if matches!(path.name, "input" | "output" | "bypass") {
             specs.push(Spec {
                 modify: true,
+                ..basic
+            });
+        }
+        if takes && size > 128 {
+            specs.push(Spec {
+                snaplen: 128,
                 ..basic
             });
         }
@@ -468,7 +493,6 @@ fn variants(path: &'static Path) -> Vec<Line> {
                 ..basic
             });
             specs.push(Spec { idle: 10, ..basic });
-            specs.extend([Wait::Sleep, Wait::Adaptive].map(|wait| Spec { wait, ..basic }));
             specs.push(Spec {
                 wait: Wait::Sleep,
                 window: 64,
@@ -477,12 +501,6 @@ fn variants(path: &'static Path) -> Vec<Line> {
         }
         if path.name == "input" && size == 60 {
             specs.extend(scaling(basic));
-        }
-        if matches!(path.name, "input" | "consume") && size > 128 {
-            specs.push(Spec {
-                snaplen: 128,
-                ..basic
-            });
         }
     }
     specs.into_iter().map(|spec| Line { path, spec }).collect()

@@ -135,6 +135,7 @@ fn peer(path: &str) -> &str {
         "xdp" => "AF_XDP, generic",
         "xdp-native" => "AF_XDP, veth",
         "packet" => "AF_PACKET",
+        "packet-ring" => "AF_PACKET TX_RING",
         "tap" => "tap devices",
         "nfqueue" => "NFQUEUE, batches",
         "nfqueue-one" => "NFQUEUE, one by one",

@@ -120,7 +120,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells an `AF_XDP` socket to send what stands in its ring.
+/// Tells an `AF_XDP` or packet socket to send what stands in its ring.
 pub(crate) fn send_nothing(socket: BorrowedFd<'_>) -> io::Result<()> {
     let (fd, flags) = (socket.as_raw_fd(), libc::MSG_DONTWAIT);
     // SAFETY: no bytes, and no address.

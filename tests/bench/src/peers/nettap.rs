@@ -28,8 +28,9 @@ enum Deed {
 struct Program<L> {
     look: PhantomData<L>,
     deed: Deed,
-    /// What it sends.
+    /// What it sends, and how many of it at once.
     frame: Vec<u8>,
+    batch: usize,
     modify: bool,
     burst: Burst,
     taps: Vec<Tap>,
@@ -128,6 +129,7 @@ fn with_session<L: Look>(
         look: PhantomData,
         deed,
         frame: world::own_frame(spec.size),
+        batch: spec.batch(),
         modify: spec.modify,
         burst: session.burst(BATCH),
         taps,
@@ -172,7 +174,8 @@ impl<L: Look> Program<L> {
     fn send(&mut self) -> Result<usize> {
         let tap = self.taps.first().context("no tap")?;
         // What does not fit is for the next turn.
-        let sent = tap.send_burst(&[self.frame.as_slice(); BATCH])?;
+        let frames = [self.frame.as_slice(); BATCH];
+        let sent = tap.send_burst(frames.get(..self.batch).unwrap_or(&frames))?;
         // One call a batch: else nothing but the timer would look at the ring.
         tap.doorbell()?;
         Ok(sent)

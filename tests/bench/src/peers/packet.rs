@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! `AF_PACKET`: received by blocks of a shared ring (`TPACKET_V3`), sent by `sendmmsg`.
+//! `AF_PACKET`: received by blocks of a shared ring (`TPACKET_V3`); sent by `sendmmsg`, or out of a shared ring (`TX_RING`).
 
 use super::ring::Shared;
 use super::{Look, Peer};
@@ -141,12 +141,13 @@ fn forwarding<L: Look>(ends: Option<super::HostBehindB>, _: &Spec) -> Result<Box
 struct Own {
     sender: OwnedFd,
     burst: sys::Burst,
+    batch: usize,
 }
 
 impl Peer for Own {
     fn turn(&mut self, _: usize) -> Result<usize> {
-        self.burst.send(self.sender.as_fd(), BATCH)?;
-        Ok(BATCH)
+        self.burst.send(self.sender.as_fd(), self.batch)?;
+        Ok(self.batch)
     }
 }
 
@@ -154,5 +155,69 @@ pub(crate) fn own(spec: &Spec) -> Result<Box<dyn Peer>> {
     Ok(Box::new(Own {
         sender: sys::packet_socket(world::index(B)?, 0)?,
         burst: sys::Burst::new(&world::own_frame(spec.size), BATCH),
+        batch: spec.batch(),
+    }))
+}
+
+/// `struct tpacket2_hdr` at the head of each frame of `TX_RING`: state, then the packet's length; the bytes stand behind it.
+const LENGTH: usize = 4;
+const HEADER: usize = size_of::<libc::tpacket2_hdr>();
+const FRAME: usize = 2048;
+/// The ring is memory in pieces of so many bytes.
+const PIECE: usize = 16 * FRAME;
+const FRAMES: usize = 4 * BATCH;
+
+/// Sends the frames of a ring, over and over; the kernel lets packets refer to their bytes.
+struct OwnRing {
+    sender: OwnedFd,
+    ring: Shared,
+    next: usize,
+    size: u32,
+    batch: usize,
+}
+
+impl Peer for OwnRing {
+    fn turn(&mut self, _: usize) -> Result<usize> {
+        let mut n = 0;
+        while n < self.batch {
+            let frame = self.next * FRAME;
+            // What is not sent yet has not come round to us.
+            if self.ring.load(frame) != libc::TP_STATUS_AVAILABLE {
+                break;
+            }
+            self.ring.store(frame + LENGTH, self.size);
+            self.ring.store(frame, libc::TP_STATUS_SEND_REQUEST);
+            self.next = (self.next + 1) % FRAMES;
+            n += 1;
+        }
+        sys::send_nothing(self.sender.as_fd())?;
+        Ok(n)
+    }
+}
+
+pub(crate) fn own_ring(spec: &Spec) -> Result<Box<dyn Peer>> {
+    let sender = sys::packet_socket(world::index(B)?, 0)?;
+    let fd = sender.as_fd();
+    let version = libc::tpacket_versions::TPACKET_V2 as i32;
+    sys::set_option(fd, libc::SOL_PACKET, libc::PACKET_VERSION, &version)?;
+    let request = libc::tpacket_req {
+        tp_block_size: PIECE as u32,
+        tp_block_nr: (FRAMES * FRAME / PIECE) as u32,
+        tp_frame_size: FRAME as u32,
+        tp_frame_nr: FRAMES as u32,
+    };
+    sys::set_option(fd, libc::SOL_PACKET, libc::PACKET_TX_RING, &request)?;
+    let mut ring = Shared::of(fd, 0, FRAMES * FRAME)?;
+    let packet = world::own_frame(spec.size);
+    for frame in 0..FRAMES {
+        ring.bytes_mut(frame * FRAME + HEADER, packet.len())
+            .copy_from_slice(&packet);
+    }
+    Ok(Box::new(OwnRing {
+        sender,
+        ring,
+        next: 0,
+        size: spec.size as u32,
+        batch: spec.batch(),
     }))
 }

@@ -305,6 +305,7 @@ struct Own {
     socket: Socket,
     free: Vec<u64>,
     size: u64,
+    batch: usize,
     _frames: Shared,
 }
 
@@ -312,7 +313,7 @@ impl Peer for Own {
     fn turn(&mut self, _: usize) -> Result<usize> {
         let done = self.socket.completed();
         self.free.extend(done);
-        for nth in 0..BATCH {
+        for nth in 0..self.batch {
             let Some(frame) = self.free.pop() else {
                 if nth == 0 {
                     bail!("no frame is free");
@@ -323,7 +324,7 @@ impl Peer for Own {
             self.socket.send.put(&[frame, self.size]);
         }
         self.socket.kick()?;
-        Ok(BATCH)
+        Ok(self.batch)
     }
 }
 
@@ -340,6 +341,7 @@ pub(crate) fn own(spec: &Spec) -> Result<Box<dyn Peer>> {
         socket: Socket::open(B, &frames, None)?,
         free: (0..FRAMES).map(|nth| nth * FRAME).collect(),
         size: spec.size as u64,
+        batch: spec.batch(),
         _frames: frames,
     }))
 }
