@@ -64,6 +64,9 @@ reaches b0 output detoured.in_flight -ge 10
 start caller client socat -u OPEN:/dev/null TCP:10.7.0.1:7000
 reaches b0 output detoured.in_flight -ge 11
 kill_hard caller
+# Datagrams whose bytes their program has lent, and that has ended.
+ns guest ntdrive udp-send 10.7.0.2:7000 --size 1400 --count 5 --lend
+reaches b0 output detoured.in_flight -ge 16
 # No program's socket is in it any more, whose end the namespace would wait for.
 kill_hard listener
 ip -n guest link add y0 type veth peer name y1 netns client
@@ -75,7 +78,7 @@ ip -n client link add c1 type veth peer name a0 netns after
 ip netns del after
 await "the next namespace goes too" gone_from client c1
 # Their routes were that namespace's.
-counts b0 output detoured.in_flight -ge 11
+counts b0 output detoured.in_flight -ge 16
 stop relay
 ip netns del box
 await "the client's end goes with the namespace" gone_from client c0

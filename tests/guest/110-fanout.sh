@@ -105,12 +105,23 @@ kill_hard two
 finish recv
 await "the taps are gone" open_taps 0
 
+# refused WHY WHAT OPTION…: nobody with these options joins on b0:input, and the error says so.
+refused() {
+	refuses "$2" ns box ntdrive relay --tap b0:input --count 0 "${@:3}"
+	grep -q "$1" "$WORK/refuses.log" || fail "$2 is refused otherwise: $(<"$WORK/refuses.log")"
+}
+
 part "who shares must agree"
 program one any
-refuses "a tap that does not share" ns box ntdrive relay --tap b0:input --count 0
-refuses "another fan-out" ns box ntdrive relay --tap b0:input --fanout flow --count 0
-refuses "another policy" ns box ntdrive relay --tap b0:input --fanout any --on-full drop --count 0
-refuses "standby without sharing" ns box ntdrive relay --tap b0:output --standby --count 0
+tapctl tap set "$(tap_id b0 input)" --filter udp >/dev/null
+refused EBUSY "a tap that does not share"
+refused EEXIST "another fan-out" --fanout flow
+refused EEXIST "another filter" --fanout any
+tapctl tap set "$(tap_id b0 input)" --no-filter >/dev/null
+refused EEXIST "another way with a full ring" --fanout any --on-full drop
+refused EEXIST "another way when nobody consumes" --fanout any --no-consumer hold
+refused EEXIST "another way with super-packets" --fanout any --gso segment
+refused "needs a fan-out" "standby without sharing" --standby
 program two any --snaplen 128
 stop one
 stop two

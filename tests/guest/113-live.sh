@@ -134,6 +134,23 @@ ns box tapctl tap add --dev b0 --mode input --confirm $((2 * SLOWNESS)) >/dev/nu
 reaches b0 input ended.reverted -gt 5
 await "it ends" open_taps 0
 pings client 10.1.0.1 5
+part "on probation: a session by the tapped interface freezes, and is there again when the tap ends"
+mkfifo "$WORK/typed"
+tcp_sink host box 22 "$WORK/there"
+start shell client socat -u "OPEN:$WORK/typed" TCP:10.1.0.1:22
+exec {typing}>"$WORK/typed"
+echo before >&"$typing"
+await "what is typed arrives" grep -q before "$WORK/there"
+ns box tapctl tap add --dev b0 --mode input --fanout any --standby --no-consumer hold --confirm $((2 * SLOWNESS)) >/dev/null
+echo meanwhile >&"$typing"
+total_reaches b0 input detoured.in_flight -ge 1
+await "it ends" open_taps 0
+await "what was typed arrives" grep -q meanwhile "$WORK/there"
+echo after >&"$typing"
+exec {typing}>&-
+finish shell
+finish host
+expect "what arrived" "$(tr '\n' ' ' <"$WORK/there")" = "before meanwhile after "
 part "confirmed in time: it stays"
 ns box tapctl tap add --dev b0 --mode input --confirm $((2 * ${SLOWNESS:-1})) >/dev/null
 tapctl tap confirm "$(tap_id b0 input)" >/dev/null

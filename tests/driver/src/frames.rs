@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Numbered UDP datagrams as whole frames: how they are built, and a sender over `AF_PACKET`, which
-//! can go around the queueing discipline as no socket of the internet family can.
+//! Numbered UDP datagrams, and segments of no TCP connection, as whole frames: how they are built, and a sender over
+//! `AF_PACKET`, which can go around the queueing discipline as no socket of the internet family can.
 
 use crate::payload::numbered;
 use crate::Outcome;
 use anyhow::{bail, Context, Result};
 use clap::Args;
-use etherparse::PacketBuilder;
+use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep};
 use nix::net::if_::if_nametoindex;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -52,20 +52,34 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// The frame that carries `payload`, with all lengths and checksums right.
+    /// The frame that carries `payload` in a datagram, with all lengths and checksums right.
     pub(crate) fn frame(&self, payload: &[u8]) -> Result<Vec<u8>> {
-        let link = PacketBuilder::ethernet2(self.src_mac.0, self.dst_mac.0);
-        let network = match (self.src.ip(), self.dst.ip()) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => link.ipv4(src.octets(), dst.octets(), 64),
-            (IpAddr::V6(src), IpAddr::V6(dst)) => link.ipv6(src.octets(), dst.octets(), 64),
-            _ => bail!("addresses of two families"),
-        };
-        let datagram = network.udp(self.src.port(), self.dst.port());
-        let mut frame = Vec::with_capacity(datagram.size(payload.len()));
-        datagram
+        let mut frame = Vec::new();
+        self.network()?
+            .udp(self.src.port(), self.dst.port())
             .write(&mut frame, payload)
             .context("building a frame")?;
         Ok(frame)
+    }
+
+    /// Likewise in a segment that acknowledges something.
+    fn segment(&self, payload: &[u8]) -> Result<Vec<u8>> {
+        let mut frame = Vec::new();
+        self.network()?
+            .tcp(self.src.port(), self.dst.port(), 1, 1024)
+            .ack(1)
+            .write(&mut frame, payload)
+            .context("building a frame")?;
+        Ok(frame)
+    }
+
+    fn network(&self) -> Result<PacketBuilderStep<IpHeaders>> {
+        let link = PacketBuilder::ethernet2(self.src_mac.0, self.dst_mac.0);
+        match (self.src.ip(), self.dst.ip()) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => Ok(link.ipv4(src.octets(), dst.octets(), 64)),
+            (IpAddr::V6(src), IpAddr::V6(dst)) => Ok(link.ipv6(src.octets(), dst.octets(), 64)),
+            _ => bail!("addresses of two families"),
+        }
     }
 }
 
@@ -85,6 +99,9 @@ pub(crate) struct Send {
     /// Microseconds between two frames.
     #[arg(long, default_value_t = 0)]
     gap: u64,
+    /// Segments that acknowledge what no connection has sent, instead of datagrams: the host answers each by a reset.
+    #[arg(long)]
+    tcp: bool,
     /// Put a VLAN tag of this number among the bytes.
     #[arg(long)]
     vlan: Option<u16>,
@@ -98,7 +115,11 @@ impl Send {
         let socket = self.socket()?;
         let mut refused = 0u64;
         for number in 0..self.count {
-            let mut frame = self.addresses.frame(&numbered(number, self.size))?;
+            let payload = numbered(number, self.size);
+            let mut frame = match self.tcp {
+                true => self.addresses.segment(&payload)?,
+                false => self.addresses.frame(&payload)?,
+            };
             if let Some(vlan) = self.vlan {
                 let [high, low] = vlan.to_be_bytes();
                 // Behind the two Ethernet addresses.

@@ -9,9 +9,10 @@ use crate::Outcome;
 use anyhow::{bail, Context, Result};
 use clap::Args;
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce, sockopt::SndBufForce};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,9 @@ pub(crate) struct Send {
     /// Let sends that fail for want of a buffer or by a filter (`ENOBUFS`, `EPERM`) pass, and count them.
     #[arg(long)]
     tolerant: bool,
+    /// Lend the kernel the payload's pages instead of having them copied: `MSG_ZEROCOPY`.
+    #[arg(long)]
+    lend: bool,
 }
 
 impl Send {
@@ -58,9 +62,12 @@ impl Send {
         // program holds are in its buffer.
         setsockopt(&socket, SndBufForce, &(16 << 20)).context("SO_SNDBUFFORCE")?;
         if let Some(via) = self.via {
-            socket2::SockRef::from(&socket)
+            SockRef::from(&socket)
                 .set_multicast_if_v4(&via)
                 .context("IP_MULTICAST_IF")?;
+        }
+        if self.lend {
+            may_lend(&socket).context("SO_ZEROCOPY")?;
         }
         // Connected sockets hear of ICMP errors; these tests judge by what arrives.
         let signals = Signals::catch()?;
@@ -73,7 +80,8 @@ impl Send {
                 Some(text) => text.clone().into_bytes(),
                 None => numbered(number, self.size),
             };
-            match socket.send_to(&payload, self.to) {
+            let way = if self.lend { libc::MSG_ZEROCOPY } else { 0 };
+            match SockRef::from(&socket).send_to_with_flags(&payload, &self.to.into(), way) {
                 Ok(_) => sent += 1,
                 Err(error) if self.tolerant && is_local_refusal(&error) => failed += 1,
                 Err(error) => return Err(error).context("sendto"),
@@ -85,6 +93,25 @@ impl Send {
         println!("{}", serde_json::json!({ "sent": sent, "failed": failed }));
         Ok(())
     }
+}
+
+/// What a socket sends with `MSG_ZEROCOPY` is lent from now on. nix has no name for the option.
+fn may_lend(socket: &UdpSocket) -> std::io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the kernel reads an integer that is as long as is said.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ZEROCOPY,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if set != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 fn is_local_refusal(error: &std::io::Error) -> bool {
