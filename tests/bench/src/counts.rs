@@ -294,7 +294,7 @@ fn show(
     for name in names.iter().take(rows) {
         let (all, above, locked) = (get(&own, name), more(name), locked(name));
         println!(
-            "{above:>10.1} {locked:>8.2} {:>10.1} {:>8.2}  {name}",
+            "{above:>10.1} {locked:>8.2} {:>10.1} {:>8.4}  {name}",
             all.instructions, all.calls
         );
     }
