@@ -19,6 +19,10 @@ lost client 10.1.0.1
 lost box 10.1.0.2
 reaches b0 bypass dropped.cut_off -gt 0
 reaches b0 bypass ended.dropped_by_program -gt 0
+part "who sends frames is told, and who sends datagrams is not"
+ns box ntdrive frame-send b0 --src-mac $MAC_B0 --dst-mac $MAC_C0 --src 10.1.0.1:9 --dst 10.1.0.2:9 --count 5 >"$WORK/frames.log"
+expect "frames that the sender was told ENOBUFS for" "$(got frames enobufs)" -eq 5
+datagrams box 10.1.0.2:9 --count 5
 part "its ARP as well: nobody answers for the box"
 ip -n client neighbour flush dev c0
 refuses "ARP to the box" ns client arping -q -c 1 -w 1 -I c0 10.1.0.1

@@ -8,13 +8,16 @@ use crate::signals::Signals;
 use crate::Outcome;
 use anyhow::{bail, Context, Result};
 use clap::Args;
-use nix::sys::socket::{setsockopt, sockopt::RcvBufForce, sockopt::SndBufForce};
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::{RcvBufForce, ReceiveTimestampns, SndBufForce};
+use nix::sys::socket::{recvmsg, setsockopt, ControlMessageOwned, MsgFlags};
+use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use std::io::ErrorKind;
+use std::io::IoSliceMut;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Arguments of `udp-send`.
 #[derive(Args)]
@@ -147,6 +150,9 @@ pub(crate) struct Recv {
     /// Do not mind the order.
     #[arg(long)]
     unordered: bool,
+    /// Expect of each datagram that it had arrived so many milliseconds before it came: its time stamp says so.
+    #[arg(long)]
+    waited: Option<u64>,
     /// Join this multicast group on the interface with the given address.
     #[arg(long, num_args = 2, value_names = ["GROUP", "ADDRESS"])]
     join: Option<Vec<Ipv4Addr>>,
@@ -168,9 +174,10 @@ impl Recv {
                 }
                 _ => deadline,
             };
-            let Some(bytes) = receive(&socket, &mut buffer, quiet, &signals)? else {
+            let Some((bytes, age)) = receive(&socket, &mut buffer, quiet, &signals)? else {
                 break;
             };
+            self.mind(age)?;
             self.take(bytes, &mut tally);
             came = if self.text { came + 1 } else { tally.unique() };
         }
@@ -180,7 +187,7 @@ impl Recv {
             false if signals.stop() => Instant::now(),
             false => after(self.linger),
         };
-        while let Some(bytes) = receive(&socket, &mut buffer, aftermath, &signals)? {
+        while let Some((bytes, _)) = receive(&socket, &mut buffer, aftermath, &signals)? {
             self.take(bytes, &mut tally);
             came += u64::from(self.text);
         }
@@ -196,6 +203,9 @@ impl Recv {
         socket.set_reuse_address(true)?;
         // Room for what arrives while an emulated CPU does something else; beyond the system's limit.
         setsockopt(&socket, RcvBufForce, &(16 << 20)).context("SO_RCVBUFFORCE")?;
+        if self.waited.is_some() {
+            setsockopt(&socket, ReceiveTimestampns, &true).context("SO_TIMESTAMPNS")?;
+        }
         socket.bind(&self.bind.into()).context("bind")?;
         let socket = UdpSocket::from(socket);
         if let Some([group, address]) = self.join.as_deref() {
@@ -204,6 +214,14 @@ impl Recv {
                 .context("IP_ADD_MEMBERSHIP")?;
         }
         Ok(socket)
+    }
+
+    fn mind(&self, age: Option<Duration>) -> Outcome {
+        let least = self.waited.map(Duration::from_millis);
+        if age < least {
+            bail!("a datagram is {age:?} old, expected {least:?}");
+        }
+        Ok(())
     }
 
     fn take(&self, bytes: &[u8], tally: &mut Tally) {
@@ -244,13 +262,14 @@ const FOR_EVER: f64 = 1e6;
 /// still be under way.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// One datagram, or nothing when the time is over, or when a signal has said so and no more comes.
+/// One datagram, and how long ago it arrived if the socket has it told; or nothing when the time is over, or when a signal
+/// has said so and no more comes.
 fn receive<'a>(
     socket: &UdpSocket,
     buffer: &'a mut [u8],
     deadline: Instant,
     signals: &Signals,
-) -> Result<Option<&'a [u8]>> {
+) -> Result<Option<(&'a [u8], Option<Duration>)>> {
     let silence = slowly(SILENCE);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -258,16 +277,31 @@ fn receive<'a>(
             return Ok(None);
         }
         socket.set_read_timeout(Some(left.min(silence)))?;
-        match socket.recv(buffer) {
-            Ok(length) => return Ok(buffer.get(..length)),
+        match receive_now(socket, buffer) {
+            Ok((length, age)) => return Ok(buffer.get(..length).map(|bytes| (bytes, age))),
             // The signal itself: from now on the whole of the silence.
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
                 if signals.stop() {
                     return Ok(None);
                 }
             }
-            Err(error) => return Err(error).context("recv"),
+            Err(error) => return Err(error).context("recvmsg"),
         }
     }
+}
+
+/// A datagram's length, and how long ago it arrived.
+fn receive_now(socket: &UdpSocket, buffer: &mut [u8]) -> nix::Result<(usize, Option<Duration>)> {
+    let mut space = nix::cmsg_space!(TimeSpec);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::empty();
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let arrived = message.cmsgs()?.find_map(|part| match part {
+        ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
+        _ => None,
+    });
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH);
+    let age = arrived.and_then(|at| now().ok()?.checked_sub(at));
+    Ok((message.bytes, age))
 }
