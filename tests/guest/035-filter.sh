@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Objective: with a filter only the packets that match detour, each counted, and the others go on untouched: expressions
-# of tcpdump, also about VLAN tags beside the bytes, and eBPF programs; in every mode. What is no filter is refused.
+# of tcpdump, also about VLAN tags beside the bytes, and eBPF programs, received and sent. (Bypass, and what is refused: 036.)
 #
 #	client c0, c0.5 10.1.0.2, 10.5.0.2, fd01::2 ───── b0, b0.5 10.1.0.1, 10.5.0.1, fd01::1 box (taps on b0)
 

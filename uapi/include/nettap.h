@@ -1140,7 +1140,7 @@ struct nettap_filter {
  * - `EBUSY`: a tap that this one cannot stand beside is open on the interface, or one of another
  *   group.
  * - `EEXIST`: the taps that this one would share packets with have other options.
- * - `ENOSPC`: the session has as many taps as it may.
+ * - `ENOSPC`: the session has as many taps as it may, or as many share the packets as may (64).
  * - `ENOBUFS`, `ENOMEM`: as for `Map`.
  * - `EOPNOTSUPP`: frames of the interface have no Ethernet header.
  * - `ENOEXEC`: the filter is no program that the kernel takes for one.
@@ -1157,7 +1157,7 @@ struct nettap_tap {
 	 */
 	uint32_t mode;
 	/**
-	 * In: `TAP_FLAGS`, or zero.
+	 * In: `TAP_STANDBY`, `TAP_UNSTAMPED`, both, or zero.
 	 */
 	uint32_t flags;
 	/**
@@ -1470,7 +1470,7 @@ struct nettap_region_stats {
 
 /**
  * Entries of dealloc and revert rings that named nothing the sender may give: each is counted here
- * and changes nothing else.
+ * and changes nothing, but that what had been taken back from the sender is free then.
  */
 struct nettap_refused {
 	/**
@@ -1478,7 +1478,7 @@ struct nettap_refused {
 	 */
 	uint64_t index;
 	/**
-	 * The mbuf is not with this session.
+	 * The mbuf is not with this session, or its packet was taken back before: then it is free now.
 	 */
 	uint64_t holder;
 	/**
@@ -1766,7 +1766,7 @@ struct nettap_tap_stats {
 	 */
 	uint32_t fanout;
 	/**
-	 * `TAP_FLAGS`, or zero.
+	 * `TAP_STANDBY`, `TAP_UNSTAMPED`, both, or zero.
 	 */
 	uint32_t flags;
 	/**

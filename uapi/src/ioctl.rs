@@ -191,7 +191,7 @@ pub struct Push {
 /// - `EBUSY`: a tap that this one cannot stand beside is open on the interface, or one of another
 ///   group.
 /// - `EEXIST`: the taps that this one would share packets with have other options.
-/// - `ENOSPC`: the session has as many taps as it may.
+/// - `ENOSPC`: the session has as many taps as it may, or as many share the packets as may (64).
 /// - `ENOBUFS`, `ENOMEM`: as for [`Map`].
 /// - `EOPNOTSUPP`: frames of the interface have no Ethernet header.
 /// - `ENOEXEC`: the filter is no program that the kernel takes for one.
@@ -204,7 +204,7 @@ pub struct Tap {
     pub ifname: [u8; IFNAME_MAX],
     /// In: one of the `TAP_` modes.
     pub mode: u32,
-    /// In: `TAP_FLAGS`, or zero.
+    /// In: `TAP_STANDBY`, `TAP_UNSTAMPED`, both, or zero.
     pub flags: u32,
     /// In: descriptor of a network namespace to look in, or -1 for the caller's.
     pub netns: i32,

@@ -86,7 +86,7 @@ pub struct SessionStats {
 }
 
 /// Entries of dealloc and revert rings that named nothing the sender may give: each is counted here
-/// and changes nothing else.
+/// and changes nothing, but that what had been taken back from the sender is free then.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -94,7 +94,7 @@ pub struct SessionStats {
 pub struct Refused {
     /// The index is outside the region.
     pub index: u64,
-    /// The mbuf is not with this session.
+    /// The mbuf is not with this session, or its packet was taken back before: then it is free now.
     pub holder: u64,
     /// The mbuf is with this session, but in another use of it: given twice, or stale.
     pub generation: u64,
@@ -214,7 +214,7 @@ pub struct TapStats {
     pub no_consumer: u32,
     /// `fanout` option.
     pub fanout: u32,
-    /// `TAP_FLAGS`, or zero.
+    /// `TAP_STANDBY`, `TAP_UNSTAMPED`, both, or zero.
     pub flags: u32,
     /// One of the `FILTER_` kinds.
     pub filter: u32,

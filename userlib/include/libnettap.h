@@ -94,7 +94,7 @@ struct nettap_options {
 	uint32_t fanout;                /* NETTAP_FANOUT_ */
 	uint64_t max_bytes;             /* most bytes of packets that the tap may hold; 0: default */
 	uint32_t no_consumer;           /* NETTAP_NO_CONSUMER_ */
-	uint32_t flags;                 /* NETTAP_TAP_FLAGS or 0 */
+	uint32_t flags;                 /* NETTAP_TAP_STANDBY, NETTAP_TAP_UNSTAMPED, both, or 0 */
 	uint64_t max_age_us;            /* longest time that a packet may be held; 0: any */
 	struct nettap_filter filter;    /* which packets; zero: all. Read by interface_tap() only */
 };

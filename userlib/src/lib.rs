@@ -15,7 +15,8 @@
 //! 5. Dropping the [`Mbuf`] drops the packet. [`Session::alloc`] begins a new one.
 //! 6. When nothing is there, a [`Wait`] strategy says whether to look again or to sleep.
 //! 7. Programs that work together have [shared locks](Session::shared_lock).
-//! 8. When the program ends, in whatever way, the kernel sends on what it still held.
+//! 8. When the program is killed, or its tap ends, what it still held follows the tap's `on_exit`: by default it goes on.
+//!    An [`Mbuf`] that is dropped on the way out is a dropped packet.
 //!
 //! ```no_run
 //! // Echo: every packet that eth0 receives goes through this program and on into the host.

@@ -80,7 +80,8 @@ pub struct Segmentation {
 pub struct Meta {
     /// Where it came from.
     pub direction: Direction,
-    /// When, in nanoseconds of `CLOCK_REALTIME`; 0 for a new packet.
+    /// When, in nanoseconds of `CLOCK_REALTIME`; 0 for a new packet, and where the tap asks for no time stamps for one that
+    /// brings none.
     pub timestamp: u64,
     /// Interface of the tap.
     pub ifindex: u32,

@@ -273,7 +273,9 @@ impl SessionBuilder {
         self
     }
 
-    /// Who may join a group that this session creates; its effective user, if this is not said.
+    /// Who may join a group that this session creates; its effective user, if this is not said. A group that is there
+    /// already must have this rule, but [`Access::Uid`] is as good as nothing said: it joins a group of any rule that lets
+    /// the caller in.
     pub fn access(mut self, access: Access) -> Self {
         self.group.access = Some(access);
         self

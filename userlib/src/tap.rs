@@ -117,7 +117,7 @@ impl<'a> TapBuilder<'a> {
     }
 
     /// Shares the packets of this mode of the interface with other sessions that say the same; what they
-    /// have in common must be the same: policy when full, without a consumer, form of super-packets. The
+    /// have in common must be the same: policy when full, without a consumer, form of super-packets, filter. The
     /// default does not share.
     pub fn fanout(mut self, fanout: Fanout) -> Self {
         self.request.fanout = fanout as u32;

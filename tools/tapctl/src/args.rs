@@ -113,7 +113,7 @@ pub enum Tap {
     /// Change policies of an open tap
     ///
     /// What is not named stays as it is. What the taps of a fan-out have in common (`--on-full`,
-    /// `--no-consumer`) changes for all of them.
+    /// `--no-consumer`, the filter) changes for all of them.
     Set(Set),
     /// Keep a tap that was added with `--confirm`
     Confirm {

@@ -100,7 +100,7 @@ warnings
   tap 3 (eth0, pid 812 (snort)): balance does not close: this is a defect of the module: report `tapctl --json tap stats` and dmesg
   tap 3 (eth0, pid 812 (snort)): its program has stalled, so packets pass it by: see what the program waits for; the tap is its own again when it has caught up
   tap 3 (eth0, pid 812 (snort)): 12 packets found the detour ring full: the program is too slow or stopped; a larger ring (`--ring`) rides out bursts
-  tap 3 (eth0, pid 812 (snort)): 2 entries of its rings were refused: the program writes into its rings what it may not; nothing else is harmed
+  tap 3 (eth0, pid 812 (snort)): 2 entries of its rings were refused: the program gives back what is not its own, or what was taken from it meanwhile; nothing else is harmed
   only 17 of 4096 mbufs are free: see who has them: `tapctl session list`, `tapctl tap list`; the module's parameters make a larger region
 
 "#]]

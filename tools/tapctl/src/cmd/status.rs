@@ -214,7 +214,7 @@ pub fn warnings(
                     session.pid,
                     name(&session.comm)
                 ),
-                todo: "the program gives back what it does not have; nothing else is harmed",
+                todo: "the program gives back what is not its own, or what was taken from it meanwhile; nothing else is harmed",
             });
         }
     }
@@ -289,7 +289,7 @@ fn of_tap(tap: &TapStats, owners: &Owners) -> Vec<Warning> {
         (
             forged,
             "entries of its rings were refused",
-            "the program writes into its rings what it may not; nothing else is harmed",
+            "the program gives back what is not its own, or what was taken from it meanwhile; nothing else is harmed",
         ),
         (
             tap.undelivered,
