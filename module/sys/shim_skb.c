@@ -13,6 +13,7 @@
 #include <linux/netdevice.h>
 #include <linux/netfilter_bridge.h>
 #include <linux/netfilter_netdev.h>
+#include <linux/sctp.h>
 #include <linux/skbuff.h>
 #include <linux/udp.h>
 #include <linux/virtio_net.h>
@@ -699,6 +700,9 @@ static bool is_list_cuttable(const struct sk_buff *skb)
 	const bool copies = skb_headlen(skb) < whole->gso_size;
 	const struct sk_buff *member;
 
+	/* Whose members are packets as they are, and may have lost their first bytes to headers that have become longer. */
+	if (whole->gso_type & SKB_GSO_FRAGLIST)
+		return false;
 	skb_walk_frags(skb, member) {
 		if (member->next && member->len % whole->gso_size)
 			return false;
@@ -789,20 +793,36 @@ static bool is_tunnel_whole(struct sk_buff *skb, bool is_v6, u32 at)
 }
 
 /*
+ * Whether the headers of SCTP's super-packet, that of IP begins here, still end where its first bytes do. What follows
+ * is cut by the list that it is, and sctp_gso_segment() asks nothing: with headers that end before, or within the list,
+ * skb_segment() comes to a member that is not there. Where a tunnel's inner headers end is not known.
+ */
+static bool is_sctp_whole(struct sk_buff *skb, bool is_v6, u32 at)
+{
+	u8 protocol;
+	const int end = skb->encapsulation ? -1 : end_of_ip(skb, is_v6, at, &protocol);
+
+	return end >= 0 && protocol == IPPROTO_SCTP && end + sizeof(struct sctphdr) == skb_headlen(skb);
+}
+
+/*
  * Readies a super-packet, data at the mac header, for being cut after its bytes were changed. The kernel looks at the headers
- * of IP's by itself (SKB_GSO_DODGY) but for a tunnel's; other protocols' it follows without end (nsh_gso_segment()). -EINVAL:
- * it is none any more that can be cut. -ENOMEM.
+ * of IP's by itself (SKB_GSO_DODGY) but for a tunnel's and SCTP's; other protocols' it follows without end (nsh_gso_segment()).
+ * -EINVAL: it is none any more that can be cut. -ENOMEM.
  */
 static noinline int ready_to_cut(struct sk_buff *skb)
 {
+	const bool by_list = skb_shinfo(skb)->gso_size == GSO_BY_FRAGS;
 	__be16 network;
+	bool is_v6;
 	u32 at = ETH_HLEN;
 
-	if (skb_has_frag_list(skb) && skb_shinfo(skb)->gso_size != GSO_BY_FRAGS && !is_list_cuttable(skb) &&
-	    skb_linearize(skb))
+	if (skb_has_frag_list(skb) && !by_list && !is_list_cuttable(skb) && skb_linearize(skb))
 		return -ENOMEM;
 	network = behind_tags(skb, skb->protocol, &at);
-	if (!is_ip(network) || (skb->encapsulation && !is_tunnel_whole(skb, network == htons(ETH_P_IPV6), at)))
+	is_v6 = network == htons(ETH_P_IPV6);
+	if (!is_ip(network) || (by_list && !is_sctp_whole(skb, is_v6, at)) ||
+	    (skb->encapsulation && !is_tunnel_whole(skb, is_v6, at)))
 		return -EINVAL;
 	skb_shinfo(skb)->gso_type |= SKB_GSO_DODGY;
 	skb_shinfo(skb)->gso_segs = 0;

@@ -12,7 +12,9 @@
 modprobe -q sctp || skip "this kernel has no SCTP"
 road
 ns box ethtool -K b1 tx-sctp-segmentation off tx-checksum-sctp off >/dev/null
-noise "$WORK/data" 4
+# Without the byte that one part writes: it would change nothing.
+noise "$WORK/noise" 4
+tr X Y <"$WORK/noise" >"$WORK/data"
 
 # relayed MODE IF FILTER OPTION…: one association through a tap that sees what the filter wants.
 relayed() {
@@ -59,3 +61,37 @@ relayed input b0 "sctp and greater 1000" --sum-of-last 2 --every 50
 same "$WORK/data" "$WORK/there"
 counts b0 input ended.changed -ge 1 detoured.gso -eq 0
 stop relay
+
+with_ipv6 client box server
+everywhere box ipv6 forwarding 1
+address client c0 fd01::2/64
+address box b0 fd01::1/64
+address box b1 fd02::1/64
+address server s0 fd02::2/64
+ip -n client route add default via fd01::1
+ip -n server route add default via fd02::1
+ns client ethtool -K c0 gso on tx-sctp-segmentation on >/dev/null
+reachable client fd02::2
+
+# misled OPTION…: every other super-packet of an association over IPv6 has headers that end elsewhere than they
+# did, which is refused: of its pieces the kernel knows nothing but that each begins behind the headers.
+misled() {
+	tapped relay box ntdrive relay --tap b1:output --every 2 "$@"
+	tapctl tap set "$(tap_id b1 output)" --filter "ip6 proto 132 and greater 1600" >/dev/null
+	head -c 90000 "$WORK/noise" >"$WORK/data"
+	rm -f "$WORK/there"
+	start sink server socat -u SCTP6-LISTEN:7000,reuseaddr "OPEN:$WORK/there,creat,trunc"
+	await "it listens" ns server grep -q ' 7000 ' /proc/net/sctp/eps
+	ns client timeout $((4 * PATIENCE)) socat -u -b 1800 "OPEN:$WORK/data" 'SCTP6:[fd02::2]:7000' || fail "the association ended"
+	finish sink
+	quiet b1 output
+	same "$WORK/data" "$WORK/there"
+	counts b1 output ended.changed -eq 0
+	counts b1 output ended.refused_offload -ge 1
+	stop relay
+}
+
+part "super-packets whose headers become shorter: IPv4's in place of IPv6's"
+misled --poke 12=8 --poke 13=0 --poke 14=69 --poke 23=132
+part "and whose headers swallow all that follows them"
+misled --poke 20=60 --poke 54=132 --poke 55=228
