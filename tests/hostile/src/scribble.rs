@@ -108,7 +108,9 @@ impl Scribble {
         let begun = Instant::now();
         while begun.elapsed().as_secs() < self.seconds {
             let seed = (u64::from(chance.draw()) << 32) | rounds;
-            let (ids, of_session) = self.round(Chance::new(seed), &control, &tally)?;
+            // By turns, so that few rounds have some of both.
+            let mild = rounds % 2 == 1;
+            let (ids, of_session) = self.round(Chance::new(seed), mild, &control, &tally)?;
             refused += of_session;
             let ended = control.ended(ids.iter().copied().min().unwrap_or(0))?;
             for id in ids {
@@ -140,10 +142,12 @@ impl Scribble {
         Ok(())
     }
 
-    /// One session from its beginning to its end: the ids of its taps, and entries refused.
+    /// One session from its beginning to its end, in which only mild tricks are played or all: the ids of its taps, and
+    /// entries refused.
     fn round(
         &self,
         mut chance: Chance,
+        mild: bool,
         control: &Control,
         tally: &Tally,
     ) -> Result<(Vec<u32>, u64)> {
@@ -158,7 +162,6 @@ impl Scribble {
             .map(|place| open_tap(&session, place, &mut chance));
         let taps = taps.collect::<Result<Vec<Tap>>>()?;
         let ids: Vec<u32> = taps.iter().map(|tap| tap.told.id).collect();
-        let mild = chance.one_in(2);
         let over = AtomicBool::new(false);
         let bench = |nth: u64| Bench {
             session: &session,
