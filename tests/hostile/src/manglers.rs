@@ -83,6 +83,12 @@ impl<'a> Packet<'a> {
             .is_some_and(|first| first >> 4 == 6)
     }
 
+    /// The transport's protocol, by IP's first header.
+    fn kind(&self) -> u8 {
+        let at = self.network() + if self.is_v6() { 6 } else { 9 };
+        self.bytes.get(at).copied().unwrap_or(0)
+    }
+
     /// Where the transport's header begins, by the first bytes.
     fn transport(&self) -> usize {
         let network = self.network();
@@ -185,6 +191,8 @@ pub(crate) static MANGLERS: &[Mangler] = &[
     mangler("ethertype", ethertype),
     mangler("protocol", protocol),
     mangler("version", version),
+    mangler("disguise", disguise),
+    mangler("extend", extend),
     mangler("length", length),
     mangler("fragment", fragment),
     mangler("ports", ports),
@@ -271,6 +279,44 @@ fn version(packet: &mut Packet<'_>) {
         .pick(&[0x44, 0x45, 0x46, 0x4f, 0x40, 0x60, 0x65, 0x00]);
     packet.put(packet.network(), &[value.unwrap_or(0)]);
     right_again(packet);
+}
+
+/// A header of the other version of IP's, sound in itself, that leads to the same transport's somewhere else.
+fn disguise(packet: &mut Packet<'_>) {
+    let (at, kind) = (packet.network(), packet.kind());
+    let len = (packet.header.packet_len as usize).saturating_sub(at) as u16;
+    if packet.is_v6() {
+        packet.put(at - 2, &[0x08, 0x00]);
+        packet.put(at, &[0x45]);
+        packet.put(at + 2, &len.to_be_bytes());
+        packet.put(at + 6, &[0, 0]);
+        packet.put(at + 9, &[kind]);
+        right_again(packet);
+    } else {
+        packet.put(at - 2, &[0x86, 0xdd]);
+        packet.put(at, &[0x60]);
+        packet.put(at + 4, &len.saturating_sub(40).to_be_bytes());
+        packet.put(at + 6, &[kind]);
+    }
+}
+
+/// Options, or an extension header, that swallow what follows: some of it, or all.
+fn extend(packet: &mut Packet<'_>) {
+    let (at, kind) = (packet.network(), packet.kind());
+    if !packet.is_v6() {
+        let words = 5 + packet.chance.below(11) as u8;
+        packet.put(at, &[0x40 | words]);
+        right_again(packet);
+        return;
+    }
+    // In units of eight bytes behind the first: to some place in the packet, or to what lies a transport's header before its end.
+    let behind = (packet.header.packet_len as usize).saturating_sub(at + 40);
+    let random = packet.chance.below(behind.max(1));
+    let lengths = [8, 16, behind, behind.saturating_sub(12), random];
+    let units = (packet.one_of(&lengths) / 8).saturating_sub(1).min(255);
+    let extension = packet.one_of(&[0, 43, 60]) as u8;
+    packet.put(at + 6, &[extension]);
+    packet.put(at + 40, &[kind, units as u8]);
 }
 
 /// A length field of IP's, UDP's, TCP's or SCTP's.
