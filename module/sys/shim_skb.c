@@ -621,6 +621,36 @@ bool nettap_skb_is_plain(const struct sk_buff *skb)
 	return is_plain(skb);
 }
 
+static __always_inline int store(struct sk_buff *skb, u32 offset, const void *from, u32 len)
+{
+	const int err = skb_ensure_writable(skb, offset + len);
+
+	if (!err)
+		copy_bytes(skb->data + offset, from, len);
+	return err;
+}
+
+/* Longer than what tunnels put between the two networks' headers, with all of Geneve's options. */
+#define BETWEEN_MAX 320
+
+/*
+ * The same into a tunnel's super-packet. -EMSGSIZE: what lies between the outer and the inner network's header would be
+ * another tunnel's, or a longer one, by which who unpacks it would find the inner packet somewhere else.
+ */
+static noinline int store_in_tunnel(struct sk_buff *skb, u32 offset, const void *from, u32 len)
+{
+	const int begin = ETH_HLEN + (skb->protocol == htons(ETH_P_IPV6) ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+	const int end = skb_inner_network_offset(skb);
+	u8 before[BETWEEN_MAX];
+	int err;
+
+	if (end < begin || end - begin > BETWEEN_MAX || !pskb_may_pull(skb, end))
+		return -EMSGSIZE;
+	memcpy(before, skb->data + begin, end - begin);
+	err = store(skb, offset, from, len);
+	return !err && memcmp(before, skb->data + begin, end - begin) ? -EMSGSIZE : err;
+}
+
 /*
  * Writes into bytes that nobody else sees: unlike skb_store_bits(), never into shared fragments. -EMSGSIZE: the
  * pieces of the super-packet are the members of its list, as SCTP makes them, and moving their bytes to the front
@@ -628,14 +658,11 @@ bool nettap_skb_is_plain(const struct sk_buff *skb)
  */
 int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len)
 {
-	int err;
-
 	if (skb_shinfo(skb)->gso_size == GSO_BY_FRAGS && offset + len > skb_headlen(skb))
 		return -EMSGSIZE;
-	err = skb_ensure_writable(skb, offset + len);
-	if (!err)
-		copy_bytes(skb->data + offset, from, len);
-	return err;
+	if (unlikely(skb->encapsulation && skb_is_gso(skb)))
+		return store_in_tunnel(skb, offset, from, len);
+	return store(skb, offset, from, len);
 }
 
 /* Tags among the bytes that are followed at most, as everywhere in the kernel. */
@@ -792,17 +819,53 @@ static bool is_tunnel_whole(struct sk_buff *skb, bool is_v6, u32 at)
 	return skb->inner_protocol == htons(ETH_P_TEB) && carries_ip(skb, inner);
 }
 
+/* Whether an IP header, whose bytes lie here, says that the packet ends where it does. */
+static bool is_as_long(const struct sk_buff *skb, bool is_v6, u32 at)
+{
+	if (is_v6)
+		return sizeof(struct ipv6hdr) + ntohs(((const struct ipv6hdr *)(skb->data + at))->payload_len) == skb->len - at;
+	return ntohs(((const struct iphdr *)(skb->data + at))->tot_len) == skb->len - at;
+}
+
 /*
- * Whether the headers of SCTP's super-packet, that of IP begins here, still end where its first bytes do. What follows
- * is cut by the list that it is, and sctp_gso_segment() asks nothing: with headers that end before, or within the list,
- * skb_segment() comes to a member that is not there. Where a tunnel's inner headers end is not known.
+ * Whether the headers of SCTP's super-packet, that of IP begins here, still end where its first bytes do, and it where it
+ * ends: who receives it cuts off the rest. What follows the headers is cut by the list that it is, and sctp_gso_segment()
+ * asks nothing: with headers that end before, or within the list, or a list that has gone, skb_segment() comes to a member
+ * that is not there. Where a tunnel's inner headers end is not known.
  */
 static bool is_sctp_whole(struct sk_buff *skb, bool is_v6, u32 at)
 {
 	u8 protocol;
 	const int end = skb->encapsulation ? -1 : end_of_ip(skb, is_v6, at, &protocol);
 
-	return end >= 0 && protocol == IPPROTO_SCTP && end + sizeof(struct sctphdr) == skb_headlen(skb);
+	return end >= 0 && protocol == IPPROTO_SCTP && end + sizeof(struct sctphdr) == skb_headlen(skb) &&
+	       is_as_long(skb, is_v6, at);
+}
+
+/*
+ * Whether the innermost IP header still leads to what the pieces are cut as; without a tunnel it is the one that begins
+ * here. As another tunnel's, the packet would be unpacked in one piece by whom it is for, and cut by headers that nobody
+ * has looked at, or that follow each other without end (nsh_gso_segment()).
+ */
+static bool is_of_its_kind(struct sk_buff *skb, bool is_v6, int at)
+{
+	const u32 kinds = skb_shinfo(skb)->gso_type;
+	u8 protocol;
+
+	if (skb->encapsulation) {
+		at = skb_inner_network_offset(skb);
+		if (at < ETH_HLEN || !pskb_may_pull(skb, at + 1))
+			return false;
+		/* Who unpacks it takes no other for either version's. */
+		is_v6 = skb->data[at] >> 4 == 6;
+	}
+	if (end_of_ip(skb, is_v6, at, &protocol) < 0)
+		return false;
+	if (kinds & (SKB_GSO_TCPV4 | SKB_GSO_TCPV6))
+		return protocol == IPPROTO_TCP;
+	if (kinds & (SKB_GSO_UDP | SKB_GSO_UDP_L4))
+		return protocol == IPPROTO_UDP;
+	return kinds & SKB_GSO_SCTP && protocol == IPPROTO_SCTP;
 }
 
 /*
@@ -822,7 +885,7 @@ static noinline int ready_to_cut(struct sk_buff *skb)
 	network = behind_tags(skb, skb->protocol, &at);
 	is_v6 = network == htons(ETH_P_IPV6);
 	if (!is_ip(network) || (by_list && !is_sctp_whole(skb, is_v6, at)) ||
-	    (skb->encapsulation && !is_tunnel_whole(skb, is_v6, at)))
+	    (skb->encapsulation && !is_tunnel_whole(skb, is_v6, at)) || !is_of_its_kind(skb, is_v6, at))
 		return -EINVAL;
 	skb_shinfo(skb)->gso_type |= SKB_GSO_DODGY;
 	skb_shinfo(skb)->gso_segs = 0;
@@ -857,6 +920,20 @@ static __always_inline int settle_sum(struct sk_buff *skb, const struct nettap_h
 	return 0;
 }
 
+/* Whether a card encrypts what its sender's connection sends, or the kernel in its place, which looks at each packet for that. */
+static __always_inline bool is_encrypted_later(const struct sk_buff *skb)
+{
+	const struct sock *sk = skb->sk;
+
+	if (likely(!sk) || skb_sk_is_prefetched((struct sk_buff *)skb))
+		return false;
+#ifdef CONFIG_SOCK_VALIDATE_XMIT
+	if (sk_fullsock(sk) && sk->sk_validate_xmit_skb)
+		return true;
+#endif
+	return skb_is_decrypted(skb);
+}
+
 /*
  * Keeps the packet's own account honest after its bytes were changed, data at the mac header.
  * `moved` says that the frame no longer begins where it did. What a card is still to encrypt for its sender's
@@ -868,8 +945,7 @@ static __always_inline int settle(struct sk_buff *skb, const struct nettap_heade
 	const struct ethhdr *eth;
 	int err;
 
-	if (unlikely(skb_is_decrypted(skb) && skb->sk && !skb_sk_is_prefetched(skb)) ||
-	    !pskb_may_pull(skb, ETH_HLEN))
+	if (unlikely(is_encrypted_later(skb)) || !pskb_may_pull(skb, ETH_HLEN))
 		return -EINVAL;
 	skb_reset_mac_header(skb);
 	eth = eth_hdr(skb);
@@ -1020,9 +1096,10 @@ int nettap_skb_fill(struct sk_buff *skb, u32 offset, const void *from, u32 len)
 static bool is_sound(struct sk_buff *skb, u8 kind)
 {
 	u32 at = ETH_HLEN;
+	const __be16 network = behind_tags(skb, skb->protocol, &at);
 
-	return skb->len / skb_shinfo(skb)->gso_size <= PIECES_MAX &&
-	       virtio_net_hdr_match_proto(behind_tags(skb, skb->protocol, &at), kind);
+	return skb->len / skb_shinfo(skb)->gso_size <= PIECES_MAX && virtio_net_hdr_match_proto(network, kind) &&
+	       is_of_its_kind(skb, network == htons(ETH_P_IPV6), at);
 }
 
 /* The kernel's own check of what a program says of checksum and segmentation, and what it leaves out. */
@@ -1161,6 +1238,8 @@ struct sk_buff *nettap_skb_make(struct net_device *dev, const struct nettap_head
 bool nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, bool received)
 {
 	if (received) {
+		if (unlikely(!skb_transport_header_was_set(skb)))
+			skb_reset_transport_header(skb);
 		__skb_push(skb, skb->data - skb_mac_header(skb));
 		if (unlikely(eth_type_vlan(skb->protocol)))
 			set_network(skb);

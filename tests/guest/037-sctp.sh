@@ -74,20 +74,21 @@ ns client ethtool -K c0 gso on tx-sctp-segmentation on >/dev/null
 reachable client fd02::2
 
 # misled OPTION…: every other super-packet of an association over IPv6 has headers that end elsewhere than they
-# did, which is refused: of its pieces the kernel knows nothing but that each begins behind the headers.
+# did, which is refused: of its pieces the kernel knows nothing but that each begins behind the headers. on= and mode= say where.
 misled() {
-	tapped relay box ntdrive relay --tap b1:output --every 2 "$@"
-	tapctl tap set "$(tap_id b1 output)" --filter "ip6 proto 132 and greater 1600" >/dev/null
+	local on=${on:-b1} mode=${mode:-output}
+	tapped relay box ntdrive relay --tap "$on:$mode" --every 2 "$@"
+	tapctl tap set "$(tap_id "$on" "$mode")" --filter "ip6 proto 132 and greater 1600" >/dev/null
 	head -c 90000 "$WORK/noise" >"$WORK/data"
 	rm -f "$WORK/there"
 	start sink server socat -u SCTP6-LISTEN:7000,reuseaddr "OPEN:$WORK/there,creat,trunc"
 	await "it listens" ns server grep -q ' 7000 ' /proc/net/sctp/eps
 	ns client timeout $((4 * PATIENCE)) socat -u -b 1800 "OPEN:$WORK/data" 'SCTP6:[fd02::2]:7000' || fail "the association ended"
 	finish sink
-	quiet b1 output
+	quiet "$on" "$mode"
 	same "$WORK/data" "$WORK/there"
-	counts b1 output ended.changed -eq 0
-	counts b1 output ended.refused_offload -ge 1
+	counts "$on" "$mode" ended.changed -eq 0
+	counts "$on" "$mode" ended.refused_offload -ge 1
 	stop relay
 }
 
@@ -95,3 +96,6 @@ part "super-packets whose headers become shorter: IPv4's in place of IPv6's"
 misled --poke 12=8 --poke 13=0 --poke 14=69 --poke 23=132
 part "and whose headers swallow all that follows them"
 misled --poke 20=60 --poke 54=132 --poke 55=228
+
+part "and that end before what follows, for who receives them and goes by that"
+on=b0 mode=input misled --poke 18=0 --poke 19=12

@@ -81,10 +81,28 @@ for to in 10.3.0.2 10.4.0.2 10.5.0.2 10.6.0.2; do
 	stop relay
 done
 
-part "10.5.0.2: a tunnel's header in the inner packet, where there is none"
-relayed 10.5.0.2 --poke 43=47 --every 10
-counts b0 output ended.changed -eq 0 ended.refused_offload -ge 1
-stop relay
+# By what a tunnel's own header says, who unpacks it would find the inner packet somewhere else.
+while read -r to byte what; do
+	part "$to: another tunnel's: $what"
+	relayed "$to" --poke "$byte" --every 10
+	counts b0 output ended.changed -eq 0 ended.refused_change -ge 1
+	stop relay
+done <<-END
+	10.3.0.2 37=1 a port of UDP's
+	10.3.0.2 63=79 the inner frame's type
+	10.4.0.2 34=16 GRE's flags
+	10.6.0.2 57=1 a port of UDP's over IPv6
+END
+while read -r to byte; do
+	part "$to: a tunnel's header in the inner packet, where there is none"
+	relayed "$to" --poke "$byte" --every 10
+	counts b0 output ended.changed -eq 0 ended.refused_offload -ge 1
+	stop relay
+done <<-END
+	10.3.0.2 73=47
+	10.4.0.2 61=115
+	10.5.0.2 43=47
+END
 
 # What the client sends lies in one piece each, and is put together where it comes in.
 ns client ethtool -K c0 sg off tso off gso off >/dev/null
@@ -103,6 +121,11 @@ listed() {
 part "lists of packets, as they are"
 listed
 same "$WORK/data" "$WORK/there"
+stop relay
+part "as a tunnel's packet by their bytes, which who it is for would unpack in one piece"
+listed --poke 23=47 --every 10
+same "$WORK/data" "$WORK/there"
+counts b0 input ended.changed -eq 0 ended.refused_offload -ge 1
 stop relay
 part "with another byte of Ethernet's address"
 listed --poke 11=153
