@@ -134,6 +134,18 @@ ns box tapctl tap add --dev b0 --mode input --confirm $((2 * SLOWNESS)) >/dev/nu
 reaches b0 input ended.reverted -gt 5
 await "it ends" open_taps 0
 pings client 10.1.0.1 5
+part "confirmed in time: it stays"
+ns box tapctl tap add --dev b0 --mode input --confirm $((2 * ${SLOWNESS:-1})) >/dev/null
+tapctl tap confirm "$(tap_id b0 input)" >/dev/null
+pause $((2 * ${SLOWNESS:-1} + 1))
+pings client 10.1.0.1 5
+open_taps 1 || fail "a confirmed tap has ended"
+kill -INT "${PIDS[pings]}"
+finish pings
+answered pings || fail "pings were lost: $(tail -n 3 "$WORK/pings.log")"
+refuses "confirming another program's tap" tapctl tap confirm 4000000000
+tapctl tap del --all >/dev/null
+await "the holder ends" open_taps 0
 part "on probation: a session by the tapped interface freezes, and is there again when the tap ends"
 mkfifo "$WORK/typed"
 tcp_sink host box 22 "$WORK/there"
@@ -151,18 +163,6 @@ exec {typing}>&-
 finish shell
 finish host
 expect "what arrived" "$(tr '\n' ' ' <"$WORK/there")" = "before meanwhile after "
-part "confirmed in time: it stays"
-ns box tapctl tap add --dev b0 --mode input --confirm $((2 * ${SLOWNESS:-1})) >/dev/null
-tapctl tap confirm "$(tap_id b0 input)" >/dev/null
-pause $((2 * ${SLOWNESS:-1} + 1))
-pings client 10.1.0.1 5
-open_taps 1 || fail "a confirmed tap has ended"
-kill -INT "${PIDS[pings]}"
-finish pings
-answered pings || fail "pings were lost: $(tail -n 3 "$WORK/pings.log")"
-refuses "confirming another program's tap" tapctl tap confirm 4000000000
-tapctl tap del --all >/dev/null
-await "the holder ends" open_taps 0
 part "one that was added for good is not confirmed, and ends by nobody who looks elsewhere"
 ns box tapctl tap add --dev b0 --mode input >/dev/null
 id=$(tap_id b0 input)

@@ -21,8 +21,10 @@ use std::time::Duration;
 /// How often a waiting program looks at its signals.
 const GLANCE: Duration = Duration::from_millis(500);
 const BATCH: usize = 64;
-/// One batch in so many is dealt with under the lock.
+/// One batch in so many is dealt with under the lock, which is kept for a moment longer: some of those that are killed at
+/// random must have it.
 const LOCKED: u64 = 4;
+const KEPT: Duration = Duration::from_millis(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Action {
@@ -196,6 +198,9 @@ impl Running<'_> {
                 };
                 for mbuf in batch.drain(..) {
                     self.take(nth, mbuf)?;
+                }
+                if guard.is_some() {
+                    sleep(KEPT);
                 }
                 drop(guard);
                 self.lock = lock;
