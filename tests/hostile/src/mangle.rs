@@ -13,7 +13,7 @@ use crate::abi::{Session, Tap};
 use crate::chance::Chance;
 use crate::figures::{Control, Sum};
 use crate::fuzz::seed_of_the_moment;
-use crate::manglers::{Packet, MANGLERS};
+use crate::manglers::{any_for, Packet, MANGLERS};
 use crate::scribble::{end, open_tap, Place};
 use crate::Outcome;
 use anyhow::{ensure, Context, Result};
@@ -188,7 +188,7 @@ impl Round<'_> {
         let ways = 1 + self.chance.below(3);
         let mut packet = Packet::of(self.session, entry, self.chance);
         for _ in 0..ways {
-            let nth = packet.chance.below(MANGLERS.len());
+            let nth = any_for(&mut packet);
             if let (Some(mangler), Some(count)) =
                 (MANGLERS.get(nth), self.deeds.manglers.get_mut(nth))
             {

@@ -176,10 +176,38 @@ impl<'a> Packet<'a> {
 pub(crate) struct Mangler {
     pub(crate) name: &'static str,
     pub(crate) mangle: fn(&mut Packet<'_>),
+    /// Whether it changes what the kernel goes by when it cuts a super-packet.
+    of_headers: bool,
 }
 
 const fn mangler(name: &'static str, mangle: fn(&mut Packet<'_>)) -> Mangler {
-    Mangler { name, mangle }
+    Mangler {
+        name,
+        mangle,
+        of_headers: false,
+    }
+}
+
+const fn of_headers(name: &'static str, mangle: fn(&mut Packet<'_>)) -> Mangler {
+    Mangler {
+        name,
+        mangle,
+        of_headers: true,
+    }
+}
+
+/// Longer than any packet that is not to be cut.
+const SUPER_MIN: u32 = 1600;
+
+/// One of all ways, by number; of those that super-packets mind most, every other time that it is one.
+pub(crate) fn any_for(packet: &mut Packet<'_>) -> usize {
+    loop {
+        let nth = packet.chance.below(MANGLERS.len());
+        let is_for_all = packet.header.packet_len < SUPER_MIN || packet.chance.one_in(2);
+        if is_for_all || MANGLERS.get(nth).is_some_and(|way| way.of_headers) {
+            return nth;
+        }
+    }
 }
 
 /// All ways.
@@ -188,15 +216,15 @@ pub(crate) static MANGLERS: &[Mangler] = &[
     mangler("byte", byte),
     mangler("deep", deep),
     mangler("end", end),
-    mangler("ethertype", ethertype),
-    mangler("protocol", protocol),
-    mangler("version", version),
-    mangler("disguise", disguise),
-    mangler("extend", extend),
-    mangler("length", length),
+    of_headers("ethertype", ethertype),
+    of_headers("protocol", protocol),
+    of_headers("version", version),
+    of_headers("disguise", disguise),
+    of_headers("extend", extend),
+    of_headers("length", length),
     mangler("fragment", fragment),
     mangler("ports", ports),
-    mangler("offsets", offsets),
+    of_headers("offsets", offsets),
     mangler("to", to),
     mangler("answer", answer),
     mangler("cut", cut),
