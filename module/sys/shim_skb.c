@@ -621,50 +621,6 @@ bool nettap_skb_is_plain(const struct sk_buff *skb)
 	return is_plain(skb);
 }
 
-static __always_inline int store(struct sk_buff *skb, u32 offset, const void *from, u32 len)
-{
-	const int err = skb_ensure_writable(skb, offset + len);
-
-	if (!err)
-		copy_bytes(skb->data + offset, from, len);
-	return err;
-}
-
-/* Longer than what tunnels put between the two networks' headers, with all of Geneve's options. */
-#define BETWEEN_MAX 320
-
-/*
- * The same into a tunnel's super-packet. -EMSGSIZE: what lies between the outer and the inner network's header would be
- * another tunnel's, or a longer one, by which who unpacks it would find the inner packet somewhere else.
- */
-static noinline int store_in_tunnel(struct sk_buff *skb, u32 offset, const void *from, u32 len)
-{
-	const int begin = ETH_HLEN + (skb->protocol == htons(ETH_P_IPV6) ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
-	const int end = skb_inner_network_offset(skb);
-	u8 before[BETWEEN_MAX];
-	int err;
-
-	if (end < begin || end - begin > BETWEEN_MAX || !pskb_may_pull(skb, end))
-		return -EMSGSIZE;
-	memcpy(before, skb->data + begin, end - begin);
-	err = store(skb, offset, from, len);
-	return !err && memcmp(before, skb->data + begin, end - begin) ? -EMSGSIZE : err;
-}
-
-/*
- * Writes into bytes that nobody else sees: unlike skb_store_bits(), never into shared fragments. -EMSGSIZE: the
- * pieces of the super-packet are the members of its list, as SCTP makes them, and moving their bytes to the front
- * would take them away.
- */
-int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len)
-{
-	if (skb_shinfo(skb)->gso_size == GSO_BY_FRAGS && offset + len > skb_headlen(skb))
-		return -EMSGSIZE;
-	if (unlikely(skb->encapsulation && skb_is_gso(skb)))
-		return store_in_tunnel(skb, offset, from, len);
-	return store(skb, offset, from, len);
-}
-
 /* Tags among the bytes that are followed at most, as everywhere in the kernel. */
 #define VLAN_TAGS_MAX 8
 
@@ -680,6 +636,79 @@ static __be16 behind_tags(struct sk_buff *skb, __be16 protocol, u32 *at)
 		*at += VLAN_HLEN;
 	}
 	return protocol;
+}
+
+static __always_inline int store(struct sk_buff *skb, u32 offset, const void *from, u32 len)
+{
+	const int err = skb_ensure_writable(skb, offset + len);
+
+	if (!err)
+		copy_bytes(skb->data + offset, from, len);
+	return err;
+}
+
+/* The types before IP's header, and a tunnel's headers with all of Geneve's options, are no longer together. */
+#define FROZEN_MAX 400
+/* The type of an Ethernet header, which may be a tag's. */
+#define TYPE_OFFSET (2 * ETH_ALEN)
+
+/*
+ * The same into a tunnel's super-packet. -EMSGSIZE: it would be another tunnel's, or what leads to the inner packet longer or
+ * shorter, and who unpacks it, or cuts it, would find that somewhere else. So what leads there stays: types and tags, version,
+ * length and protocol of the outer IP header, and all between that and the inner one's. A sum of UDP's that is to be
+ * computed covers the outer addresses, and may change as they do.
+ */
+static noinline int store_in_tunnel(struct sk_buff *skb, u32 offset, const void *from, u32 len)
+{
+	const int end = skb_inner_network_offset(skb);
+	const u8 *after;
+	u8 before[FROZEN_MAX];
+	u32 at = ETH_HLEN, n, ip, between;
+	__be16 network;
+	int err;
+
+	if (end < ETH_HLEN || end - TYPE_OFFSET > FROZEN_MAX || !pskb_may_pull(skb, end))
+		return -EMSGSIZE;
+	network = behind_tags(skb, *(const __be16 *)(skb->data + TYPE_OFFSET), &at);
+	between = at + (network == htons(ETH_P_IPV6) ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
+	if ((network != htons(ETH_P_IP) && network != htons(ETH_P_IPV6)) || end < (int)between)
+		return -EMSGSIZE;
+	n = end - TYPE_OFFSET;
+	memcpy(before, skb->data + TYPE_OFFSET, n);
+	err = store(skb, offset, from, len);
+	if (err)
+		return err;
+	after = skb->data + TYPE_OFFSET;
+	ip = at - TYPE_OFFSET;
+	between -= TYPE_OFFSET;
+	if (network == htons(ETH_P_IP)) {
+		if (before[ip] != after[ip] ||
+		    before[ip + offsetof(struct iphdr, protocol)] != after[ip + offsetof(struct iphdr, protocol)])
+			return -EMSGSIZE;
+	} else if (before[ip] >> 4 != after[ip] >> 4 ||
+		   before[ip + offsetof(struct ipv6hdr, nexthdr)] != after[ip + offsetof(struct ipv6hdr, nexthdr)]) {
+		return -EMSGSIZE;
+	}
+	if (skb_shinfo(skb)->gso_type & SKB_GSO_UDP_TUNNEL_CSUM && n >= between + sizeof(struct udphdr))
+		memcpy(before + between + offsetof(struct udphdr, check), after + between + offsetof(struct udphdr, check),
+		       sizeof(__sum16));
+	return memcmp(before, after, ip) || memcmp(before + between, after + between, n - between) ? -EMSGSIZE : 0;
+}
+
+/*
+ * Writes into bytes that nobody else sees: unlike skb_store_bits(), never into shared fragments. -EMSGSIZE: the
+ * pieces of the super-packet are the members of its list, as SCTP makes them, and moving their bytes to the front
+ * would take them away.
+ */
+int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len)
+{
+	if (skb_shinfo(skb)->gso_size == GSO_BY_FRAGS && offset + len > skb_headlen(skb))
+		return -EMSGSIZE;
+	/* Of IPsec's and SCTP's, which have their own answer (settle_sum()), the inner header's place is not always known. */
+	if (unlikely(skb->encapsulation && skb_is_gso(skb) && !xfrm_offload(skb) &&
+		     skb_shinfo(skb)->gso_size != GSO_BY_FRAGS))
+		return store_in_tunnel(skb, offset, from, len);
+	return store(skb, offset, from, len);
 }
 
 /* Where the network's header is behind tags, or the first of them is, if they do not end. */
@@ -861,7 +890,7 @@ static bool is_of_its_kind(struct sk_buff *skb, bool is_v6, int at)
 	}
 	if (end_of_ip(skb, is_v6, at, &protocol) < 0)
 		return false;
-	if (kinds & (SKB_GSO_TCPV4 | SKB_GSO_TCPV6))
+	if (!kinds || kinds & (SKB_GSO_TCPV4 | SKB_GSO_TCPV6))
 		return protocol == IPPROTO_TCP;
 	if (kinds & (SKB_GSO_UDP | SKB_GSO_UDP_L4))
 		return protocol == IPPROTO_UDP;
@@ -880,14 +909,17 @@ static noinline int ready_to_cut(struct sk_buff *skb)
 	bool is_v6;
 	u32 at = ETH_HLEN;
 
-	if (skb_has_frag_list(skb) && !by_list && !is_list_cuttable(skb) && skb_linearize(skb))
-		return -ENOMEM;
 	network = behind_tags(skb, skb->protocol, &at);
 	is_v6 = network == htons(ETH_P_IPV6);
 	if (!is_ip(network) || (by_list && !is_sctp_whole(skb, is_v6, at)) ||
 	    (skb->encapsulation && !is_tunnel_whole(skb, is_v6, at)) || !is_of_its_kind(skb, is_v6, at))
 		return -EINVAL;
-	skb_shinfo(skb)->gso_type |= SKB_GSO_DODGY;
+	/* Behind the looks at headers, which may have taken bytes from the list. */
+	if (skb_has_frag_list(skb) && !by_list && !is_list_cuttable(skb) && skb_linearize(skb))
+		return -ENOMEM;
+	/* What a card has put together for good has no kind, and is known by that (skb_warn_if_lro()). */
+	if (skb_shinfo(skb)->gso_type)
+		skb_shinfo(skb)->gso_type |= SKB_GSO_DODGY;
 	skb_shinfo(skb)->gso_segs = 0;
 	return 0;
 }
@@ -928,7 +960,7 @@ static __always_inline bool is_encrypted_later(const struct sk_buff *skb)
 	if (likely(!sk) || skb_sk_is_prefetched((struct sk_buff *)skb))
 		return false;
 #ifdef CONFIG_SOCK_VALIDATE_XMIT
-	if (sk_fullsock(sk) && sk->sk_validate_xmit_skb)
+	if (sk_fullsock(sk) && READ_ONCE(sk->sk_validate_xmit_skb))
 		return true;
 #endif
 	return skb_is_decrypted(skb);

@@ -58,8 +58,8 @@ for to in 10.3.0.2 10.4.0.2 10.5.0.2 10.6.0.2; do
 	relayed "$to"
 	stop relay
 
-	part "$to: the outer sender's address of Ethernet is another"
-	relayed "$to" --poke 11=153
+	part "$to: the outer sender's address of Ethernet, and the outer hop limit, are others"
+	relayed "$to" --poke 11=153 --poke "$([[ $to == 10.6.0.2 ]] && echo 21=63 || echo 15=4)"
 	counts b0 output ended.changed -ge 1 ended.refused_offload -eq 0 ended.refused_change -eq 0
 	stop relay
 
@@ -67,17 +67,17 @@ for to in 10.3.0.2 10.4.0.2 10.5.0.2 10.6.0.2; do
 	[[ $to != 10.6.0.2 ]] || continue
 	part "$to: an outer header that says that it ends behind the inner one's begin"
 	relayed "$to" --poke 14=79 --every 10
-	counts b0 output ended.changed -eq 0 ended.refused_offload -ge 1
+	counts b0 output ended.changed -eq 0 ended.refused_change -ge 1
 	stop relay
 
 	part "$to: another protocol where the tunnel's header was"
 	relayed "$to" --poke 23=6 --every 10
-	counts b0 output ended.changed -eq 0 ended.refused_offload -ge 1
+	counts b0 output ended.changed -eq 0 ended.refused_change -ge 1
 	stop relay
 
 	part "$to: a protocol of which one is in the other without end"
 	relayed "$to" --poke 12=137 --poke 13=79 --every 10
-	counts b0 output ended.changed -eq 0 ended.refused_offload -ge 1
+	counts b0 output ended.changed -eq 0 ended.refused_change -ge 1
 	stop relay
 done
 
@@ -92,6 +92,8 @@ done <<-END
 	10.3.0.2 63=79 the inner frame's type
 	10.4.0.2 34=16 GRE's flags
 	10.6.0.2 57=1 a port of UDP's over IPv6
+	10.6.0.2 20=60 the outer IP's protocol
+	10.6.0.2 13=0 the outer type
 END
 while read -r to byte; do
 	part "$to: a tunnel's header in the inner packet, where there is none"
