@@ -4,6 +4,7 @@
 //! `AF_PACKET`, which can go around the queueing discipline as no socket of the internet family can.
 
 use crate::payload::numbered;
+use crate::sockets::switch_on;
 use crate::Outcome;
 use anyhow::{bail, Context, Result};
 use clap::Args;
@@ -168,20 +169,8 @@ impl Send {
             return Err(std::io::Error::last_os_error()).context("bind");
         }
         if self.qdisc_bypass {
-            let on: libc::c_int = 1;
-            // SAFETY: the option takes an int, which lives through the call.
-            let set = unsafe {
-                libc::setsockopt(
-                    socket.as_raw_fd(),
-                    libc::SOL_PACKET,
-                    libc::PACKET_QDISC_BYPASS,
-                    (&raw const on).cast(),
-                    std::mem::size_of_val(&on) as libc::socklen_t,
-                )
-            };
-            if set != 0 {
-                return Err(std::io::Error::last_os_error()).context("PACKET_QDISC_BYPASS");
-            }
+            switch_on(&socket, libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS)
+                .context("PACKET_QDISC_BYPASS")?;
         }
         Ok(socket)
     }

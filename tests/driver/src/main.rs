@@ -22,6 +22,7 @@ mod payload;
 mod raw;
 mod relay;
 mod signals;
+mod sockets;
 mod taps;
 mod udp;
 

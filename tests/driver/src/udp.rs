@@ -5,6 +5,7 @@
 use crate::checks::slowly;
 use crate::payload::{numbered, Tally};
 use crate::signals::Signals;
+use crate::sockets::switch_on;
 use crate::Outcome;
 use anyhow::{bail, Context, Result};
 use clap::Args;
@@ -70,7 +71,7 @@ impl Send {
                 .context("IP_MULTICAST_IF")?;
         }
         if self.lend {
-            may_lend(&socket).context("SO_ZEROCOPY")?;
+            switch_on(&socket, libc::SOL_SOCKET, libc::SO_ZEROCOPY).context("SO_ZEROCOPY")?;
         }
         // Connected sockets hear of ICMP errors; these tests judge by what arrives.
         let signals = Signals::catch()?;
@@ -96,25 +97,6 @@ impl Send {
         println!("{}", serde_json::json!({ "sent": sent, "failed": failed }));
         Ok(())
     }
-}
-
-/// What a socket sends with `MSG_ZEROCOPY` is lent from now on. nix has no name for the option.
-fn may_lend(socket: &UdpSocket) -> std::io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: the kernel reads an integer that is as long as is said.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ZEROCOPY,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
-        )
-    };
-    if set != 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    Ok(())
 }
 
 fn is_local_refusal(error: &std::io::Error) -> bool {

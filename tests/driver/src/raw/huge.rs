@@ -7,6 +7,7 @@ use super::groups::group_request;
 use super::mapping::{mmap, RO, RW};
 use super::session::Session;
 use crate::checks::Checks;
+use crate::sockets::switch_on;
 use crate::Outcome;
 use anyhow::{ensure, Context, Result};
 use clap::Args;
@@ -391,18 +392,7 @@ fn pinned(checks: &mut Checks, part: Seen) -> Outcome {
         UdpSocket::bind("127.0.0.1:0")?,
     );
     from.connect(to.local_addr()?)?;
-    let on: libc::c_int = 1;
-    // SAFETY: `on` is as long as is said.
-    let set = unsafe {
-        libc::setsockopt(
-            from.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ZEROCOPY,
-            (&raw const on).cast(),
-            4,
-        )
-    };
-    Errno::result(set)?;
+    switch_on(&from, libc::SOL_SOCKET, libc::SO_ZEROCOPY)?;
     // SAFETY: memory of the region, which the kernel reads.
     let sent = unsafe {
         libc::send(
