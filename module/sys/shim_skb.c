@@ -638,6 +638,7 @@ static __be16 behind_tags(struct sk_buff *skb, __be16 protocol, u32 *at)
 	return protocol;
 }
 
+/* Writes into bytes that nobody else sees: unlike skb_store_bits(), never into shared fragments. */
 static __always_inline int store(struct sk_buff *skb, u32 offset, const void *from, u32 len)
 {
 	const int err = skb_ensure_writable(skb, offset + len);
@@ -647,7 +648,7 @@ static __always_inline int store(struct sk_buff *skb, u32 offset, const void *fr
 	return err;
 }
 
-/* The types before IP's header, and a tunnel's headers with all of Geneve's options, are no longer together. */
+/* Room for the types before IP's header and a tunnel's headers, with all of Geneve's options. */
 #define FROZEN_MAX 400
 /* The type of an Ethernet header, which may be a tag's. */
 #define TYPE_OFFSET (2 * ETH_ALEN)
@@ -696,9 +697,8 @@ static noinline int store_in_tunnel(struct sk_buff *skb, u32 offset, const void 
 }
 
 /*
- * Writes into bytes that nobody else sees: unlike skb_store_bits(), never into shared fragments. -EMSGSIZE: the
- * pieces of the super-packet are the members of its list, as SCTP makes them, and moving their bytes to the front
- * would take them away.
+ * The same into any packet. -EMSGSIZE: the pieces of the super-packet are the members of its list, as SCTP makes them, and
+ * moving their bytes to the front would take them away; or it is a tunnel's, and must keep these bytes.
  */
 int nettap_skb_store(struct sk_buff *skb, u32 offset, const void *from, u32 len)
 {
