@@ -43,7 +43,7 @@ test: ## every check and test, on the stock kernels, in guests
 
 test-debug: KERNEL := $(or $(filter %debug,$(KERNEL)),debug)
 test-debug: module user ## the guest tests, or TESTS="020 074", in a kernel that watches itself (its first build: 20 minutes)
-	@$(RUN) --mem 2048 --timeout $(or $(TIMEOUT),9000) --out build/test/debug -- \
+	@$(RUN) --nodes 2 --mem 2048 --timeout $(or $(TIMEOUT),9000) --out build/test/debug -- \
 		tests/run.sh $(if $(WITHIN),--within $(WITHIN)) $(TESTS)
 
 hostile: module user ## fuzzing, scribbling, mangling, storms and failures, for as long as CALLS, MINUTES, KILLS and PACKETS say
