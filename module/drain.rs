@@ -360,9 +360,15 @@ impl State {
                         true
                     })
                 }
-                (Kind::New, _) => {
-                    self.take_new(id, place, &tap, &mut consumer, left, outbox, &mut freed)
-                }
+                (Kind::New, _) => self.take_new(
+                    id,
+                    place,
+                    &tap,
+                    (&mut consumer, left),
+                    &mut taker,
+                    outbox,
+                    &mut freed,
+                ),
                 (Kind::Other, None) => 0,
             };
             if left_of(budget, begin, &consumer, outbox) == 0 {
@@ -446,8 +452,8 @@ impl State {
             }
             return Came::Strange;
         }
-        if let Some(single) = to.region.take_allocated(entry, id) {
-            self.take_new_one(id, place, to, single, outbox, freed);
+        if let Some(single) = to.region.take_allocated(entry, id, taker) {
+            self.take_new_one(id, place, to, single, taker, outbox, freed);
             return Came::New;
         }
         // Nearly always it is the ring's own tap that held it.
@@ -555,8 +561,8 @@ impl State {
         id: u32,
         place: usize,
         to: &'a Tap,
-        consumer: &mut PrivateConsumer<SharedWord>,
-        most: usize,
+        (consumer, most): (&mut PrivateConsumer<SharedWord>, usize),
+        taker: &mut Taker,
         outbox: &mut Outbox,
         freed: &mut Freed<'a>,
     ) -> usize {
@@ -565,10 +571,10 @@ impl State {
         };
         let outlet = revert::outlet_of(to.options.mode);
         consumer.take_run(&to.revert.cells(), most, 0, |entry| {
-            let Some(single) = to.region.take_allocated(entry, id) else {
+            let Some(single) = to.region.take_allocated(entry, id, taker) else {
                 return false;
             };
-            send_new(end, id, place, (to, outlet), single, outbox, freed);
+            send_new(end, id, place, (to, outlet), single, taker, outbox, freed);
             true
         })
     }
@@ -581,12 +587,13 @@ impl State {
         place: usize,
         to: &'a Tap,
         single: Single<'a>,
+        taker: &mut Taker,
         outbox: &mut Outbox,
         freed: &mut Freed<'a>,
     ) {
         if let Some(Some(end)) = self.taps.get_mut(place) {
             let outlet = revert::outlet_of(to.options.mode);
-            send_new(end, id, place, (to, outlet), single, outbox, freed);
+            send_new(end, id, place, (to, outlet), single, taker, outbox, freed);
         }
     }
 }
@@ -599,10 +606,12 @@ fn send_new<'a>(
     place: usize,
     (to, outlet): (&'a Tap, Outlet),
     single: Single<'a>,
+    taker: &mut Taker,
     outbox: &mut Outbox,
     freed: &mut Freed<'a>,
 ) {
-    match revert::make_new(&to.region, single, id, outlet, &end.device, freed) {
+    let whose = (id, taker);
+    match revert::make_new(&to.region, single, whose, outlet, &end.device, freed) {
         Ok(skb) => {
             bump(&mut end.counts.injected, 1);
             outbox.add(skb, outlet, place);

@@ -240,12 +240,16 @@ pub(crate) fn empty(standbys: impl Iterator<Item = Arc<Inlet>>, _rtnl: &Rtnl) {
 
 /// Takes back the mbufs that a session had for new packets; how many. What it had of packets that were taken back
 /// before is free now, too.
-pub(crate) fn take_back_allocated(region: &Region, session: u32) -> u64 {
+pub(crate) fn take_back_allocated(region: &Region, serving: &Serving) -> u64 {
+    let session = serving.id;
     let mut mbufs = 0u64;
     for index in region.indices() {
         region.release(index, session);
-        if let Some(mbuf) = region.reclaim(index, session) {
-            drop(mbuf);
+        if !region.is_allocated(index, session) {
+            continue;
+        }
+        let mbuf = serving.with(|state| region.reclaim(index, session, &mut state.taker));
+        if mbuf.is_some() {
             region.count_reclaimed(1);
             bump(&mut mbufs, 1);
         }

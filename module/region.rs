@@ -421,19 +421,33 @@ impl Region {
                 let chain = self.take_recalled(entry.index, slot, word);
                 chain.map(|chain| Claim::Recalled(tap, chain))
             }
-            _ => self.take_buffer(entry.index, slot, word).map(Claim::Buffer),
+            _ => Some(Claim::Buffer(self.take_buffer(
+                entry.index,
+                slot,
+                word,
+                taker,
+            ))),
         };
         claim.ok_or(Refusal::Holder)
     }
 
-    /// Takes back an mbuf for a new packet that a ring's entry names. Nothing: it is not so, and
-    /// [`Region::claim`] knows more.
+    /// Takes back an mbuf for a new packet that a ring's entry names, for who has borrowed the taker of this session.
+    /// Nothing: it is not so, and [`Region::claim`] knows more.
     #[inline(always)]
-    pub(crate) fn take_allocated(&self, entry: Entry, session: u32) -> Option<Single<'_>> {
+    pub(crate) fn take_allocated(
+        &self,
+        entry: Entry,
+        session: u32,
+        _taker: &mut Taker,
+    ) -> Option<Single<'_>> {
         let slot = self.slots.get(entry.index as usize)?;
         let theirs = Word::new(Holder::Allocated(session), entry.generation);
+        if slot.word() != theirs {
+            return None;
+        }
+        // Nobody else takes it meanwhile: that would need the taker.
         let mine = Word::new(Holder::Kernel, entry.generation);
-        slot.word.cmpxchg(theirs.0, mine.0, Full).ok()?;
+        slot.word.store(mine.0, Relaxed);
         Some(Single {
             region: self,
             slot,
@@ -442,14 +456,20 @@ impl Region {
     }
 
     /// Takes back mbuf `index` whatever its generation, if the session has it for new packets: for chains that
-    /// programs made, and for reclaim.
-    pub(crate) fn reclaim(&self, index: u32, session: u32) -> Option<Chain<'_>> {
+    /// programs made, and for reclaim. The taker is the session's.
+    pub(crate) fn reclaim(&self, index: u32, session: u32, taker: &mut Taker) -> Option<Chain<'_>> {
         let slot = self.slots.get(index as usize)?;
         let word = slot.word();
         if word.holder() != Holder::Allocated(session) {
             return None;
         }
-        self.take_buffer(index, slot, word)
+        Some(self.take_buffer(index, slot, word, taker))
+    }
+
+    /// Whether a session has mbuf `index` for new packets.
+    pub(crate) fn is_allocated(&self, index: u32, session: u32) -> bool {
+        let slot = self.slots.get(index as usize);
+        slot.is_some_and(|slot| slot.word().holder() == Holder::Allocated(session))
     }
 
     /// Whether a tap's program has the packet in mbuf `index` since before the detour of this number, or has given
@@ -575,15 +595,16 @@ impl Region {
         })
     }
 
-    fn take_buffer(&self, index: u32, slot: &Slot, word: Word) -> Option<Chain<'_>> {
+    /// An mbuf that is the session's whose taker this is, by this word.
+    fn take_buffer(&self, index: u32, slot: &Slot, word: Word, _taker: &mut Taker) -> Chain<'_> {
         let mine = Word::new(Holder::Kernel, word.generation());
-        slot.word.cmpxchg(word.0, mine.0, Full).ok()?;
+        slot.word.store(mine.0, Relaxed);
         self.link(index, NO_MBUF);
-        Some(Chain {
+        Chain {
             region: self,
             head: index,
             count: 1,
-        })
+        }
     }
 
     /// All mbufs of a packet that has been taken out of it before.

@@ -19,6 +19,7 @@ use crate::sys::netdev::Device;
 use crate::sys::pages::SharedPages;
 use crate::sys::skb::Offload;
 use crate::sys::skb::Skb;
+use crate::sys::skb::Taker;
 use crate::sys::skb::FRAGMENTS_MAX;
 use crate::uapi::mbuf::Header;
 use crate::uapi::mbuf::Shape;
@@ -172,13 +173,13 @@ pub(crate) fn cross(skb: &mut Skb, way: Way, outlet: Outlet, device: &Device) ->
     Ok(())
 }
 
-/// Makes a packet of the mbufs that a program allocated and linked. All that belong to it are given
+/// Makes a packet of the mbufs that a program allocated and linked, whose session's taker this is. All that belong to it are given
 /// back, whether it succeeds or not; where they have become a part of it, when it has left.
 #[inline(always)]
 pub(crate) fn make_new<'a>(
     region: &'a Region,
     head: Single<'a>,
-    session: u32,
+    whose: (u32, &mut Taker),
     outlet: Outlet,
     device: &Device,
     freed: &mut Freed<'a>,
@@ -192,17 +193,10 @@ pub(crate) fn make_new<'a>(
     let refers = outlet == Outlet::Output && u32::from(first.len) >= BY_REFERENCE_MIN;
     if first.next != NO_MBUF {
         let (head, way) = (head.into(), (outlet, device));
-        return make_of::<{ CHAIN_MAX as usize }>(region, head, &first, session, way, freed);
+        return make_of::<{ CHAIN_MAX as usize }>(region, head, &first, whose, way, freed);
     }
     if refers {
-        return make_of::<1>(
-            region,
-            head.into(),
-            &first,
-            session,
-            (outlet, device),
-            freed,
-        );
+        return make_of::<1>(region, head.into(), &first, whose, (outlet, device), freed);
     }
     // Nearly always it is one mbuf, and short.
     let skb = make_short(region, (at, size), &first, outlet, device);
@@ -249,7 +243,7 @@ fn make_of<'a, const N: usize>(
     region: &'a Region,
     head: Chain<'a>,
     first: &Header,
-    session: u32,
+    (session, taker): (u32, &mut Taker),
     (outlet, device): (Outlet, &Device),
     freed: &mut Freed<'a>,
 ) -> Result<Skb, Flaw> {
@@ -273,7 +267,7 @@ fn make_of<'a, const N: usize>(
         // The chain is followed to its end all the same, so that all of it is given back.
         if next != NO_MBUF {
             // The claim takes it out of the program's hands, so a loop ends here too.
-            let Some(more) = region.reclaim(next, session) else {
+            let Some(more) = region.reclaim(next, session, taker) else {
                 flaw = Some(Flaw::Shape);
                 break;
             };

@@ -231,7 +231,7 @@ impl Session {
         if !self.serving.fill_to_floor() {
             let supply = self.serving.with(|state| state.supply.take());
             drop(supply);
-            reclaim::take_back_allocated(&region, self.serving.id);
+            reclaim::take_back_allocated(&region, &self.serving);
             return Err(ENOMEM);
         }
         let mut windows = self.windows.lock();
@@ -287,7 +287,7 @@ impl Session {
         // The lock's drop must not free pages: that may sleep.
         let supply = self.serving.with(|state| state.supply.take());
         drop(supply);
-        let mbufs = reclaim::take_back_allocated(membership.region(), self.serving.id);
+        let mbufs = reclaim::take_back_allocated(membership.region(), &self.serving);
         if mbufs > 0 {
             self.registry.events.tell(EventKind::Reclaim, |event| {
                 self.serving.describe(event);

@@ -496,8 +496,9 @@ impl Drop for Skb {
     }
 }
 
-/// The right to take packets out of the places that are its. There is one with its number, so whoever has
-/// borrowed it is the only one who takes, and needs no locked instruction to be.
+/// The right to take packets out of the places that are its, and mbufs that its session has for new packets. There
+/// is one with its number, and one of a session, so whoever has borrowed it is the only one who takes, and needs no
+/// locked instruction to be.
 pub(crate) struct Taker(u64);
 
 /// The number of the next one. A counter of 64 bits does not come round.
