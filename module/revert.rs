@@ -293,7 +293,7 @@ fn make_of<'a, const N: usize>(
 }
 
 /// Frames from this length on leave by reference: about where that costs what a copy does (docs/performance.md).
-const BY_REFERENCE_MIN: u32 = 1024;
+const BY_REFERENCE_MIN: u32 = 2048;
 /// So much of them is copied all the same: what the kernel looks at must not change under it.
 const HEAD: u32 = 128;
 

@@ -22,8 +22,8 @@ tapped keeper box ntdrive relay --tap b0:input
 part "the program has ended, its packets are under way, with its mbufs"
 receiver recv client 10.1.0.2:7000 --count 100
 slow
-inject --count 100 --size 1400
-expect "mbufs under way" "$(region held.kernel)" -eq 100
+inject --count 100 --size 3000
+expect "mbufs under way, two a packet" "$(region held.kernel)" -eq 200
 finish recv
 await "all mbufs are free" under_way 0
 
@@ -42,16 +42,16 @@ await "all mbufs are free" under_way 0
 
 part "more than may be under way: the others are copied"
 receiver recv client 10.1.0.2:7000 --count 1000
-inject --count 1000 --size 1400
+inject --count 1000 --size 3000
 mbufs=$(region held.kernel)
-expect "mbufs under way" "$mbufs" -ge 100
-expect "mbufs under way" "$mbufs" -lt 1000
+expect "mbufs under way" "$mbufs" -ge 200
+expect "mbufs under way" "$mbufs" -lt 2000
 finish recv
 await "all mbufs are free" under_way 0
 
-part "short ones are copied"
+part "those that Ethernet carries everywhere are copied"
 receiver recv client 10.1.0.2:7000 --count 100
-inject --count 100 --size 200
+inject --count 100 --size 1472
 expect "mbufs under way" "$(region held.kernel)" -eq 0
 finish recv
 fast
@@ -59,14 +59,14 @@ fast
 part "a socket of this machine gets a copy, however long it does not read"
 receiver recv client 10.1.0.2:7000 --count 100
 kill -STOP "${PIDS[recv]}"
-inject --count 100 --size 1400
+inject --count 100 --size 3000
 await "all mbufs are free" under_way 0
 kill -CONT "${PIDS[recv]}"
 finish recv
 
 part "so does a tap that holds what it has received"
 tapped holder client ntdrive relay --tap c0:input --do hold --only 7000
-inject --count 100 --size 1400
+inject --count 100 --size 3000
 reaches c0 input detoured.in_flight -eq 100
 await "all mbufs are free but those of the copies" under_way 0
 receiver recv client 10.1.0.2:7000 --count 100
@@ -78,7 +78,7 @@ part "their group is gone, and the module stays until they have left"
 stop keeper
 slow
 receiver recv client 10.1.0.2:7000 --count 100
-inject --group passing --group-mbufs 2048 --count 100 --size 1400
+inject --group passing --group-mbufs 2048 --count 100 --size 3000
 open_taps 0 || fail "a tap is left"
 refuses "unloading the module" rmmod nettap
 finish recv
@@ -89,7 +89,7 @@ part "what they have pinned counts against their sender's limit until they have 
 # A region of 4 MB, of which the limit allows one.
 limited() {
 	ns box setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock prlimit --memlock=6291456 \
-		ntdrive inject --tap b0:output "${to_client[@]}" --group "$1" --group-mbufs 2048 --count 10 --size 1400
+		ntdrive inject --tap b0:output "${to_client[@]}" --group "$1" --group-mbufs 2048 --count 10 --size 3000
 }
 receiver recv client 10.1.0.2:7000 --count 10
 limited one >"$WORK/inject.log" || fail "inject: $(<"$WORK/inject.log")"
@@ -102,10 +102,10 @@ await "it counts no more" limited three
 part "kill -9 of the program, and then the interface goes, with its packets"
 tapped keeper box ntdrive relay --tap lo:input
 slow 60
-start killed box ntdrive inject --tap b0:output "${to_client[@]}" --count 100 --size 1400 --idle $((3000 * SLOWNESS))
-await "they are under way" under_way 100
+start killed box ntdrive inject --tap b0:output "${to_client[@]}" --count 100 --size 3000 --idle $((3000 * SLOWNESS))
+await "they are under way" under_way 200
 kill_hard killed
-expect "mbufs under way" "$(region held.kernel)" -eq 100
+expect "mbufs under way" "$(region held.kernel)" -eq 200
 ip -n box link del b0
 await "all mbufs are free" under_way 0
 stop keeper
