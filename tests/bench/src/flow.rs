@@ -121,6 +121,7 @@ pub(crate) struct Flow {
     program: Program,
     // Behind the program that has taps on them.
     _wires: world::Wires,
+    _jumbo: world::Jumbo,
     /// Where datagrams for the host end.
     host: Option<HostSocket>,
     far: Option<FarEnd>,
@@ -147,10 +148,12 @@ impl Flow {
             _ => None,
         };
         let wires = world::Wires::make(line.spec.wires)?;
+        let jumbo = world::Jumbo::make(line.spec.size)?;
         let mut flow = Self {
             generator: Generator::new(road, &line.spec)?,
             program: Program::Here(make(&line.spec)?),
             _wires: wires,
+            _jumbo: jumbo,
             host,
             far: if how.timed { FarEnd::of(road)? } else { None },
             road,

@@ -441,6 +441,8 @@ pub(crate) const PATHS: &[Path] = &[
 
 /// Frame sizes: the shortest and the longest of Ethernet, without the check sequence.
 const SIZES: [usize; 2] = [60, 1514];
+/// A long one, of an interface that takes 9000 bytes of payload.
+const JUMBO: usize = 9014;
 
 /// A path as it is measured first: both sizes.
 fn basic(path: &'static Path) -> impl Iterator<Item = Line> {
@@ -502,6 +504,12 @@ fn variants(path: &'static Path) -> Vec<Line> {
         if path.name == "input" && size == 60 {
             specs.extend(scaling(basic));
         }
+    }
+    if matches!(path.name, "own" | "own-packet") {
+        specs.push(Spec {
+            size: JUMBO,
+            ..Spec::BASIC
+        });
     }
     specs.into_iter().map(|spec| Line { path, spec }).collect()
 }

@@ -82,6 +82,28 @@ impl Drop for Wires {
     }
 }
 
+/// Frames of that size fit through b0 and s0; ordinary ones through all interfaces, always.
+pub(crate) struct Jumbo(bool);
+
+impl Jumbo {
+    /// For frames of this size.
+    pub(crate) fn make(size: usize) -> Result<Self> {
+        let longer = size > 1514;
+        if longer {
+            ip("link set b0 mtu 9000\nlink set s0 mtu 9000")?;
+        }
+        Ok(Self(longer))
+    }
+}
+
+impl Drop for Jumbo {
+    fn drop(&mut self) {
+        if let (true, Err(error)) = (self.0, ip("link set b0 mtu 1500\nlink set s0 mtu 1500")) {
+            eprintln!("ntbench: {error:#}");
+        }
+    }
+}
+
 /// The generator's ends of so many wires.
 pub(crate) fn generators(wires: usize) -> impl Iterator<Item = String> {
     (0..wires).map(|nth| format!("g{nth}"))

@@ -64,7 +64,7 @@ fn crowded<L: Look>(spec: &Spec, crowd: Crowd) -> Result<Box<dyn Peer>> {
 
 /// One session has a tap on each wire.
 fn wired<L: Look>(spec: &Spec) -> Result<Box<dyn Peer>> {
-    let session = session(Deed::Return)?;
+    let session = session(Deed::Return, 0)?;
     let one = |name: String| {
         let taps = [(name.as_str(), Mode::Input)];
         with_session::<L>(session.clone(), spec, &taps, Deed::Return)
@@ -93,17 +93,24 @@ pub(crate) fn own(spec: &Spec) -> Result<Box<dyn Peer>> {
     Ok(Box::new(program::<Plain>(spec, &taps, Deed::Send)?))
 }
 
-fn session(deed: Deed) -> Result<Session> {
+/// For frames of this size: one that is longer than an mbuf of the default region is in a region of longer ones.
+fn session(deed: Deed, size: usize) -> Result<Session> {
     let prealloc = if deed == Deed::Send {
         2 * BATCH as u32
     } else {
         0
     };
-    Ok(Session::builder().prealloc(prealloc).open()?)
+    let session = Session::builder().prealloc(prealloc);
+    let session = if size > 1514 {
+        session.group("jumbo").mbuf_size(16384).mbufs(1024)
+    } else {
+        session
+    };
+    Ok(session.open()?)
 }
 
 fn program<L: Look>(spec: &Spec, places: &[(&str, Mode)], deed: Deed) -> Result<Program<L>> {
-    with_session(session(deed)?, spec, places, deed)
+    with_session(session(deed, spec.size)?, spec, places, deed)
 }
 
 fn with_session<L: Look>(
