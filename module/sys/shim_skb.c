@@ -874,9 +874,9 @@ static bool is_sctp_whole(struct sk_buff *skb, bool is_v6, u32 at)
 /*
  * Whether the innermost IP header still leads to what the pieces are cut as; without a tunnel it is the one that begins
  * here. As another tunnel's, the packet would be unpacked in one piece by whom it is for, and cut by headers that nobody
- * has looked at, or that follow each other without end (nsh_gso_segment()).
+ * has looked at, or that follow each other without end (nsh_gso_segment()). `end` is where it leads to.
  */
-static bool is_of_its_kind(struct sk_buff *skb, bool is_v6, int at)
+static bool is_of_its_kind(struct sk_buff *skb, bool is_v6, int at, int *end)
 {
 	const u32 kinds = skb_shinfo(skb)->gso_type;
 	u8 protocol;
@@ -888,13 +888,20 @@ static bool is_of_its_kind(struct sk_buff *skb, bool is_v6, int at)
 		/* Who unpacks it takes no other for either version's. */
 		is_v6 = skb->data[at] >> 4 == 6;
 	}
-	if (end_of_ip(skb, is_v6, at, &protocol) < 0)
+	*end = end_of_ip(skb, is_v6, at, &protocol);
+	if (*end < 0)
 		return false;
 	if (!kinds || kinds & (SKB_GSO_TCPV4 | SKB_GSO_TCPV6))
 		return protocol == IPPROTO_TCP;
 	if (kinds & (SKB_GSO_UDP | SKB_GSO_UDP_L4))
 		return protocol == IPPROTO_UDP;
 	return kinds & SKB_GSO_SCTP && protocol == IPPROTO_SCTP;
+}
+
+/* Whether the sum of what is cut begins where its header does, which is the one that the kernel cuts by. */
+static bool is_sum_at(const struct sk_buff *skb, int end)
+{
+	return skb->ip_summed != CHECKSUM_PARTIAL || skb_checksum_start_offset(skb) == end;
 }
 
 /*
@@ -908,11 +915,13 @@ static noinline int ready_to_cut(struct sk_buff *skb)
 	__be16 network;
 	bool is_v6;
 	u32 at = ETH_HLEN;
+	int end;
 
 	network = behind_tags(skb, skb->protocol, &at);
 	is_v6 = network == htons(ETH_P_IPV6);
 	if (!is_ip(network) || (by_list && !is_sctp_whole(skb, is_v6, at)) ||
-	    (skb->encapsulation && !is_tunnel_whole(skb, is_v6, at)) || !is_of_its_kind(skb, is_v6, at))
+	    (skb->encapsulation && !is_tunnel_whole(skb, is_v6, at)) ||
+	    !is_of_its_kind(skb, is_v6, at, &end) || !is_sum_at(skb, end))
 		return -EINVAL;
 	/* Behind the looks at headers, which may have taken bytes from the list. */
 	if (skb_has_frag_list(skb) && !by_list && !is_list_cuttable(skb) && skb_linearize(skb))
@@ -1129,9 +1138,10 @@ static bool is_sound(struct sk_buff *skb, u8 kind)
 {
 	u32 at = ETH_HLEN;
 	const __be16 network = behind_tags(skb, skb->protocol, &at);
+	int end;
 
 	return skb->len / skb_shinfo(skb)->gso_size <= PIECES_MAX && virtio_net_hdr_match_proto(network, kind) &&
-	       is_of_its_kind(skb, network == htons(ETH_P_IPV6), at);
+	       is_of_its_kind(skb, network == htons(ETH_P_IPV6), at, &end) && end == skb_transport_offset(skb);
 }
 
 /* The kernel's own check of what a program says of checksum and segmentation, and what it leaves out. */

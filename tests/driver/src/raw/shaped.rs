@@ -8,7 +8,7 @@ use super::Peer;
 use crate::checks::Checks;
 use crate::Outcome;
 use anyhow::{Context, Result};
-use nettap_uapi::mbuf::{Header, CSUM_PARTIAL, GSO_TCPV4, NO_MBUF};
+use nettap_uapi::mbuf::{Header, CSUM_PARTIAL, GSO_TCPV4, GSO_TCPV6, NO_MBUF};
 use nettap_uapi::ring::{Entry, REVERT_CHANGED};
 use nettap_uapi::stats::TapStats;
 use nettap_uapi::tap::TAP_OUTPUT;
@@ -83,6 +83,7 @@ pub(super) fn run(peer: &Peer) -> Outcome {
         "super-packet of segments of 0 bytes",
         |header, _| header.gso_type = GSO_TCPV4,
     )?;
+    super_packets(&mut checks, &session, &tap)?;
     chains(&mut checks, &session, &tap)?;
     as_it_was(&mut checks, &session, &tap, &datagrams)?;
     // Those that were refused as changed are lost; the receiver counts what is left.
@@ -183,6 +184,79 @@ fn expect_refused(
     let region = session.region_stats()?;
     let sum = region.free + region.allocated + region.detoured + region.kernel;
     checks.equal("  every mbuf is somewhere", sum, region.mbufs);
+    Ok(())
+}
+
+/// Where the options, and behind them TCP, begin in a segment.
+const OPTIONS: usize = 14 + 40;
+const TCP: usize = OPTIONS + 8;
+
+/// A TCP segment of three pieces, over IPv6 with options, that goes nowhere; and what is to be said of it.
+fn segment() -> (Vec<u8>, Header) {
+    let mut frame = vec![0; TCP + 20 + 1200];
+    frame[0] = 2;
+    frame[12..14].copy_from_slice(&[0x86, 0xdd]);
+    frame[14] = 0x60;
+    let payload = frame.len() - OPTIONS;
+    frame[18..20].copy_from_slice(&(payload as u16).to_be_bytes());
+    frame[20] = 60;
+    frame[21] = 64;
+    frame[OPTIONS..TCP].copy_from_slice(&[6, 0, 1, 4, 0, 0, 0, 0]);
+    frame[TCP + 12] = 0x50;
+    let header = Header {
+        next: NO_MBUF,
+        offset: 128,
+        len: frame.len() as u16,
+        packet_len: frame.len() as u32,
+        gso_type: GSO_TCPV6,
+        gso_size: 400,
+        gso_hdr_len: (TCP + 20) as u16,
+        csum: CSUM_PARTIAL,
+        csum_start: TCP as u16,
+        csum_offset: 16,
+        ..Default::default()
+    };
+    (frame, header)
+}
+
+/// New super-packets whose headers lead to something else than they say.
+fn super_packets(checks: &mut Checks, session: &Session, tap: &Tap) -> Outcome {
+    type Lie = (&'static str, fn(&mut [u8], &mut Header));
+    const LIES: [Lie; 5] = [
+        ("summed from its options on", |_, header| {
+            header.csum_start = OPTIONS as u16
+        }),
+        ("with GRE behind its options", |frame, _| {
+            frame[OPTIONS] = 47
+        }),
+        ("with UDP behind its options", |frame, _| {
+            frame[OPTIONS] = 17
+        }),
+        ("whose options have no end", |frame, _| {
+            frame[OPTIONS + 1] = 255
+        }),
+        ("of the other version of IP", |frame, _| {
+            frame[12..14].copy_from_slice(&[0x08, 0x00])
+        }),
+    ];
+    let mapped = session.mapped()?;
+    let put = |lie: &dyn Fn(&mut [u8], &mut Header)| -> Result<Entry> {
+        let (mut frame, mut header) = segment();
+        lie(&mut frame, &mut header);
+        let entry = fresh(session)?;
+        mapped.write(entry.index, header.offset.into(), &frame)?;
+        mapped.set_header(entry.index, header)?;
+        Ok(entry)
+    };
+    let before = tap.stats(session)?.injected;
+    tap.revert.put(put(&|_, _| ())?)?;
+    session.push(tap.number(), 1, 1_000_000)?;
+    let after = tap.stats(session)?.injected;
+    checks.equal("new, an honest super-packet: sent", after, before + 1);
+    for (what, lie) in LIES {
+        let what = format!("new, a super-packet {what}");
+        expect_refused(checks, session, tap, &what, put(&lie)?)?;
+    }
     Ok(())
 }
 
