@@ -926,9 +926,11 @@ static noinline int ready_to_cut(struct sk_buff *skb)
 	/* Behind the looks at headers, which may have taken bytes from the list. */
 	if (skb_has_frag_list(skb) && !by_list && !is_list_cuttable(skb) && skb_linearize(skb))
 		return -ENOMEM;
-	/* What a card has put together for good has no kind, and is known by that (skb_warn_if_lro()). */
+	/* What a card has put together for good has no kind, and is known by that and by its pages (skb_warn_if_lro()). */
 	if (skb_shinfo(skb)->gso_type)
 		skb_shinfo(skb)->gso_type |= SKB_GSO_DODGY;
+	else if (!skb_is_nonlinear(skb))
+		return -EINVAL;
 	skb_shinfo(skb)->gso_segs = 0;
 	return 0;
 }
