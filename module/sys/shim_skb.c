@@ -977,6 +977,17 @@ static __always_inline bool is_encrypted_later(const struct sk_buff *skb)
 	return skb_is_decrypted(skb);
 }
 
+/* Tags hide which protocol a frame is of, and a route is of one. */
+static noinline void drop_strange_route(struct sk_buff *skb)
+{
+	u32 at = ETH_HLEN;
+	const __be16 network = behind_tags(skb, skb->protocol, &at);
+	const u16 family = network == htons(ETH_P_IP) ? AF_INET : network == htons(ETH_P_IPV6) ? AF_INET6 : AF_UNSPEC;
+
+	if (skb_valid_dst(skb) && skb_dst(skb)->ops->family != family)
+		skb_dst_drop(skb);
+}
+
 /*
  * Keeps the packet's own account honest after its bytes were changed, data at the mac header.
  * `moved` says that the frame no longer begins where it did. What a card is still to encrypt for its sender's
@@ -997,6 +1008,8 @@ static __always_inline int settle(struct sk_buff *skb, const struct nettap_heade
 		if (skb_valid_dst(skb))
 			skb_dst_drop(skb);
 		skb->protocol = eth->h_proto;
+	} else if (unlikely(eth_type_vlan(skb->protocol))) {
+		drop_strange_route(skb);
 	}
 	/* Also where the frame ends before the place that it had. IPsec's, which cannot, is encrypted by that place. */
 	if (likely(!xfrm_offload(skb)))
