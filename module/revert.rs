@@ -161,16 +161,12 @@ fn apply(
 
 /// Readies a kept packet for a tap that is not its own.
 pub(crate) fn cross(skb: &mut Skb, way: Way, outlet: Outlet, device: &Device) -> Result<(), Flaw> {
-    match outlet {
-        Outlet::Output => {
-            if !skb.cross_to_output(device, way) {
-                return Err(Flaw::Change);
-            }
-        }
+    let may = match outlet {
+        Outlet::Output => skb.cross_to_output(device, way),
         Outlet::Input => skb.cross_to_input(device, way),
-        Outlet::Drop => {}
-    }
-    Ok(())
+        Outlet::Drop => true,
+    };
+    may.then_some(()).ok_or(Flaw::Change)
 }
 
 /// Makes a packet of the mbufs that a program allocated and linked, whose session's taker this is. All that belong to it are given

@@ -120,7 +120,7 @@ int nettap_skb_offload(struct sk_buff *skb, const struct nettap_header *offload)
 
 bool nettap_dev_fits(struct net_device *dev, struct sk_buff *skb);
 bool nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, bool received);
-void nettap_skb_cross_to_input(struct sk_buff *skb, struct net_device *dev, bool received);
+bool nettap_skb_cross_to_input(struct sk_buff *skb, struct net_device *dev, bool received);
 bool nettap_deliver_input(struct sk_buff *skb);
 bool nettap_deliver_output(struct sk_buff *skb);
 bool nettap_deliver_output_all(struct sk_buff **list, u32 *lost);

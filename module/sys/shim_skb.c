@@ -1312,11 +1312,16 @@ bool nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, boo
 	return dev_fits(dev, skb) && !(skb_is_gso(skb) && !skb_shinfo(skb)->gso_type);
 }
 
-/* A kept packet enters the host as if received on dev: what dev_forward_skb() does. */
-void nettap_skb_cross_to_input(struct sk_buff *skb, struct net_device *dev, bool received)
+/*
+ * A kept packet enters the host as if received on dev: what dev_forward_skb() does. Whether it can: what is still to be
+ * encrypted on its way out would be read as it is.
+ */
+bool nettap_skb_cross_to_input(struct sk_buff *skb, struct net_device *dev, bool received)
 {
 	if (received)
 		__skb_push(skb, skb->data - skb_mac_header(skb));
+	else if (unlikely(is_encrypted_later(skb) || xfrm_offload(skb)))
+		return false;
 	else
 		skb_reset_mac_header(skb);
 	skb_orphan(skb);
@@ -1325,6 +1330,10 @@ void nettap_skb_cross_to_input(struct sk_buff *skb, struct net_device *dev, bool
 	/* The queue was one of another interface, which may have more of them. */
 	skb_set_queue_mapping(skb, 0);
 	nettap_skb_at_network(skb, dev);
+	/* One that was received, sent on, and summed up by a card, has its Ethernet header in that. */
+	if (!received)
+		skb_postpull_rcsum(skb, eth_hdr(skb), ETH_HLEN);
+	return true;
 }
 
 /*

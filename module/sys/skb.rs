@@ -467,12 +467,11 @@ impl Skb {
         unsafe { ffi::nettap_skb_cross_to_output(self.as_ptr(), device.as_ptr(), received) }
     }
 
-    /// A kept packet at its stand is made ready to enter the host as received on `device`.
-    pub(crate) fn cross_to_input(&mut self, device: &Device, way: Way) {
+    /// A kept packet at its stand is made ready to enter the host as received on `device`; whether it can.
+    pub(crate) fn cross_to_input(&mut self, device: &Device, way: Way) -> bool {
+        let received = way == Way::Received;
         // SAFETY: Both are valid by their type invariants; the packet is at its stand.
-        unsafe {
-            ffi::nettap_skb_cross_to_input(self.as_ptr(), device.as_ptr(), way == Way::Received);
-        }
+        unsafe { ffi::nettap_skb_cross_to_input(self.as_ptr(), device.as_ptr(), received) }
     }
 
     /// Into the host's network layer, past our hooks. Bottom halves off. Tells whether it was taken.
