@@ -85,7 +85,7 @@ fn detour_one(
     let captured = skb.capture(extent, wanted, &tap.origin, tap.region.pages(), to);
     let skb = match kept(tap, skb, captured, way) {
         Ok(skb) => skb,
-        Err(skb) => return Err(not_kept(tap, skb, booked, extent)),
+        Err(skb) => return Err(not_kept(inlet, skb, booked, extent)),
     };
     let to = tap.detour_to(booked.number, flow);
     let entry = single.detour(to, skb, wanted, extent.truesize);
@@ -115,7 +115,7 @@ fn detour_long(
     let captured = capture(tap, &skb, extent, &chain, wanted);
     let skb = match kept(tap, skb, captured, way) {
         Ok(skb) => skb,
-        Err(skb) => return Err(not_kept(tap, skb, booked, extent)),
+        Err(skb) => return Err(not_kept(inlet, skb, booked, extent)),
     };
     let to = tap.detour_to(booked.number, flow);
     let entry = chain.detour(to, skb, extent.truesize);
@@ -146,11 +146,14 @@ fn not_booked(skb: Skb, why: NotBooked) -> Missed {
     }
 }
 
-/// Its cell is padding.
+/// Its cell is padding, which only the program takes away: one that sleeps is woken, or a ring of it would let no packet
+/// in again.
 #[cold]
-fn not_kept(tap: &Tap, skb: Option<Skb>, booked: Booked, extent: Extent) -> Missed {
+fn not_kept(inlet: &Inlet, skb: Option<Skb>, booked: Booked, extent: Extent) -> Missed {
+    let tap = &*inlet.tap;
     tap.detour.kernel_cells().pad(booked.position);
     tap.unbook(extent);
+    inlet.serving.kick(tap, booked.number);
     Missed {
         skb,
         miss: Some(Miss::Other),
