@@ -271,7 +271,9 @@ impl Serving {
     #[inline(never)]
     fn wake_for_packets(&self) {
         self.wanted.store(false, Relaxed);
-        if self.sleepers.wake(POLLIN | POLLRDNORM) {
+        // Not by what there is: who has asked once for any number of wake-ups (io_uring's multishot poll) would take that for
+        // all there is to know, and not look again, and say that it wants the next.
+        if self.sleepers.wake(0) {
             self.wakeups.add(1);
         }
     }
