@@ -112,8 +112,6 @@ pub(crate) struct Haul {
     pub(crate) mbufs: u64,
     /// Memory that they hold.
     pub(crate) truesize: u64,
-    /// How many of the packets have left their mbufs with the session.
-    pub(crate) recalled: u32,
     skbs: Sorted,
     /// The flows have them out until they are delivered.
     out: Option<OutAll>,
@@ -127,7 +125,6 @@ impl Haul {
             packets: 0,
             mbufs: 0,
             truesize: 0,
-            recalled: 0,
             skbs: Sorted::new(),
             out: tap.out_of_flows(),
         };
@@ -159,8 +156,14 @@ impl Haul {
             if !tap.region.is_before(index, id, end) {
                 continue;
             }
-            let packet =
-                lender.lend(|taker| tap.region.recall_before(index, id, end, session, taker));
+            // Counted at once: the program may give its mbufs back the next moment, which is counted off.
+            let packet = lender.lend(|taker| {
+                let packet = tap.region.recall_before(index, id, end, session, taker)?;
+                if packet.in_hand {
+                    tap.recall();
+                }
+                Some(packet)
+            });
             if let Some(packet) = packet {
                 haul.add(tap, packet);
             }
@@ -195,7 +198,6 @@ impl Haul {
         bump(&mut self.mbufs, u64::from(packet.mbufs));
         bump(&mut self.packets, 1);
         bump(&mut self.truesize, u64::from(packet.truesize));
-        self.recalled = self.recalled.wrapping_add(u32::from(packet.in_hand));
         self.skbs.add(packet.skb, packet.number);
         match &mut self.out {
             Some(out) => out.add(packet.flow),

@@ -189,7 +189,7 @@ fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
     let once = |unread| {
         let haul = Haul::of(&from.tap, &*from.serving, unread, ended());
         let (mut handed, mut passed, mut dropped) = (0u64, 0u64, 0u64);
-        let (packets, truesize, recalled) = (haul.packets, haul.truesize, haul.recalled);
+        let (packets, truesize) = (haul.packets, haul.truesize);
         haul.hand(|skb| {
             bump(
                 match intake.hand_over(skb, to) {
@@ -204,7 +204,6 @@ fn hand_over(intake: &Intake, from: &Inlet, to: &Arc<Inlet>) {
             let Some(end) = state.end_of(id) else {
                 return true;
             };
-            end.tap.recall(recalled);
             end.ended_all(handed, truesize, End::HandedOver);
             end.ended_all(passed, 0, End::Reinjected);
             end.ended_all(dropped, 0, End::DroppedByPolicy);

@@ -407,9 +407,8 @@ impl Serving {
             let fate = haul::fate(tap, true);
             let haul = Haul::of(tap, self, unread, self.with(ended).unwrap_or(0));
             back.add(&haul, fate);
-            let (packets, truesize, recalled) = (haul.packets, haul.truesize, haul.recalled);
+            let (packets, truesize) = (haul.packets, haul.truesize);
             account(&|end| {
-                tap.recall(recalled);
                 end.ended_all(packets, truesize, fate);
                 if gate == Gate::Stalled {
                     bump(&mut end.counts.aged, packets);

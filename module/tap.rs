@@ -485,10 +485,10 @@ impl Tap {
         up.gate == Gate::Open
     }
 
-    /// So many packets have been taken back and left their mbufs with the program. Under the session's lock.
-    pub(crate) fn recall(&self, packets: u32) {
+    /// A packet has been taken back and has left its mbufs with the program. Under the session's lock.
+    pub(crate) fn recall(&self) {
         let recalled = self.recalled.load(Relaxed);
-        self.recalled.store(recalled.wrapping_add(packets), Relaxed);
+        self.recalled.store(recalled.wrapping_add(1), Relaxed);
     }
 
     /// The program has given the mbufs of one of them back. Under the session's lock.
