@@ -75,6 +75,8 @@ use crate::sys::sleepers::POLLWRNORM;
 use crate::sys::task::breathe;
 use crate::sys::task::current_comm;
 use crate::sys::task::current_pid;
+use crate::sys::task::now;
+use crate::sys::task::ticks;
 use crate::sys::task::BottomHalvesOff;
 use crate::sys::task::Process;
 use crate::sys::word::SharedWord;
@@ -95,6 +97,9 @@ const OTHERS_EVERY: u64 = 64;
 const SUPPLY: u32 = 256;
 /// How often a revert ring is looked at for the last time, while a program still fills it.
 const LAST_LOOKS: u32 = 2048;
+/// For so many microseconds what a program has put into its rings is taken before something else is done: others may wait
+/// for that, and a program decides how long its packets take to be sent. What is left is taken back with the rest.
+const LAST_US: u64 = 1_000_000;
 /// How often a wait for free mbufs looks again, in microseconds: any session may give some back.
 const LOOK_AGAIN_US: u64 = 1000;
 
@@ -315,9 +320,10 @@ impl Serving {
             // is delivered from here on. The packets of all its taps wait for this.
             synchronize_fast();
             self.server.settle();
-            self.finish(Ring::Dealloc);
+            let until = now().saturating_add(ticks(LAST_US));
+            self.finish(Ring::Dealloc, until);
             for place in 0..TAPS_MAX as usize {
-                self.finish(Ring::Revert(place));
+                self.finish(Ring::Revert(place), until);
             }
             work()
         });
@@ -354,8 +360,12 @@ impl Serving {
             })?;
             let mut outbox = Outbox::new();
             let (mut looks, mut naps) = (LAST_LOOKS, patience);
+            let until = now().saturating_add(ticks(LAST_US));
             loop {
                 let ring = Ring::Revert(place);
+                if now() >= until {
+                    looks = 1;
+                }
                 let (done, end) = self.with(|state| {
                     let done = state.drain(self.id, ring, ROUND, &mut outbox);
                     looks = looks.saturating_sub(1);
@@ -446,11 +456,11 @@ impl Serving {
         });
     }
 
-    /// Takes from a ring what it holds now, and no more, should the program go on.
-    fn finish(&self, ring: Ring) {
+    /// Takes from a ring what it holds now, and no more, should the program go on; until a time, in ticks.
+    fn finish(&self, ring: Ring, until: u64) {
         let mut left = self.with(|state| state.backlog(ring)) as usize;
         let mut outbox = Outbox::new();
-        while left > 0 {
+        while left > 0 && now() < until {
             {
                 let _bh = BottomHalvesOff::new();
                 let mut state = self.state.lock();
@@ -618,7 +628,7 @@ impl Serving {
         if self.with(|state| state.supply.is_none()) {
             return Err(ENXIO);
         }
-        self.finish(Ring::Dealloc);
+        self.finish(Ring::Dealloc, u64::MAX);
         self.server.schedule_now();
         Ok(())
     }
