@@ -229,9 +229,11 @@ pub(crate) struct OutAll {
 }
 
 impl OutAll {
-    /// None yet; nothing: there is no memory to count them.
+    /// None yet; nothing: there is no memory to count them. It is not waited for, since what is held may be what memory
+    /// waits for.
     pub(crate) fn new(flows: &Arc<Flows>, tap: u32) -> Option<Self> {
-        let mut counts = KVec::with_capacity(BUCKETS as usize + 1, GFP_KERNEL_ACCOUNT).ok()?;
+        let mut counts =
+            KVec::with_capacity(BUCKETS as usize + 1, GFP_NOWAIT | __GFP_NOWARN).ok()?;
         for _ in 0..=BUCKETS {
             counts.push_within_capacity(0).ok()?;
         }

@@ -55,15 +55,17 @@ use registry::Registry;
 use session::Session;
 use sys::chardev::DeviceNode;
 use sys::netdev::Notifier;
+use sys::server::PutOff;
 use sys::time::Doing;
 
 /// Fields go in order: first nobody can open a session, then nobody tells of interfaces, then nothing
-/// is done later, then the registry and with it the region. Files hold the module, so there are no
+/// is done later, then the registry and with it the region, and what rounds put off. Files hold the module, so there are no
 /// sessions by then.
 struct NetTap {
     _node: DeviceNode<Registry>,
     _notifier: Notifier<Registry>,
     _doing: Doing<Registry>,
+    _put_off: PutOff,
 }
 
 module! {
@@ -113,6 +115,7 @@ impl kernel::Module for NetTap {
         .inspect_err(|_| {
             pr_err!("parameters out of range: see modinfo nettap for what each may be\n");
         })?;
+        let put_off = PutOff::start()?;
         let registry = Registry::new(limits)?;
         let doing = Doing::start(Arc::clone(&registry));
         let notifier = Notifier::register(Arc::clone(&registry))?;
@@ -121,6 +124,7 @@ impl kernel::Module for NetTap {
             _node: node,
             _notifier: notifier,
             _doing: doing,
+            _put_off: put_off,
         })
     }
 }

@@ -19,6 +19,25 @@ use kernel::prelude::*;
 use super::ffi;
 use super::task::Process;
 
+/// Where [`Server::defer`] puts off to, for all servers; there is one.
+pub(crate) struct PutOff(());
+
+impl PutOff {
+    /// Before the first server; sleeps.
+    pub(crate) fn start() -> Result<Self> {
+        // SAFETY: Takes no argument; the module starts it once.
+        to_result(unsafe { ffi::nettap_put_off_start() })?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for PutOff {
+    fn drop(&mut self) {
+        // SAFETY: Started, and stopped once, when the module goes or does not come: no server is left.
+        unsafe { ffi::nettap_put_off_stop() };
+    }
+}
+
 /// Somebody who is polled.
 pub(crate) trait OnPoll: Send + Sync {
     /// One round: at most `budget` packets. Softirq, or bottom halves off. Returns how many; less

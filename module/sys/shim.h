@@ -188,6 +188,8 @@ struct pid *nettap_server_thread(struct nettap_server *server);
 void nettap_server_free(struct nettap_server *server);
 void nettap_server_schedule(struct nettap_server *server, bool urgent);
 bool nettap_server_complete(struct nettap_server *server, int work);
+int nettap_put_off_start(void);
+void nettap_put_off_stop(void);
 void nettap_server_defer(struct nettap_server *server);
 void nettap_server_arm(struct nettap_server *server, u64 ns);
 

@@ -267,9 +267,23 @@ bool nettap_server_complete(struct nettap_server *server, int work)
 	return napi_complete_done(&server->napi, work);
 }
 
+/* What rounds put off: with a worker of its own, since memory may wait for a packet that the watchdog lets go. */
+static struct workqueue_struct *put_off;
+
+int nettap_put_off_start(void)
+{
+	put_off = alloc_workqueue("nettap", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	return put_off ? 0 : -ENOMEM;
+}
+
+void nettap_put_off_stop(void)
+{
+	destroy_workqueue(put_off);
+}
+
 void nettap_server_defer(struct nettap_server *server)
 {
-	queue_work(system_dfl_wq, &server->work);
+	queue_work(put_off, &server->work);
 }
 
 bool nettap_server_is_armed(const struct nettap_server *server)

@@ -1004,7 +1004,7 @@ static __always_inline int settle(struct sk_buff *skb, const struct nettap_heade
 	skb_reset_mac_header(skb);
 	eth = eth_hdr(skb);
 	if (unlikely(skb->protocol != eth->h_proto) && eth_proto_is_802_3(eth->h_proto)) {
-		/* A route is of one protocol, and who follows it believes that (bpf_skb_change_proto()). */
+		/* Who follows a route believes that it is of the packet's protocol (bpf_skb_change_proto()). */
 		if (skb_valid_dst(skb))
 			skb_dst_drop(skb);
 		skb->protocol = eth->h_proto;
@@ -1148,7 +1148,10 @@ int nettap_skb_fill(struct sk_buff *skb, u32 offset, const void *from, u32 len)
 /* Packets that a new super-packet is cut into at most: a UDP datagram can be as many fragments as it has bytes. */
 #define PIECES_MAX 1024
 
-/* Whether a new super-packet is what its kind says, and no more work than it should be. */
+/*
+ * Whether a new super-packet is what its kind says, and no more work than it should be. Its headers must lead to where it
+ * says that they do: up to there they are a copy, and behind there may be memory that a program goes on writing.
+ */
 static bool is_sound(struct sk_buff *skb, u8 kind)
 {
 	u32 at = ETH_HLEN;
