@@ -79,6 +79,7 @@ pub(crate) struct Sum {
     injected: u64,
     injected_refused: u64,
     undelivered: u64,
+    handed_over: u64,
 }
 
 impl Sum {
@@ -109,6 +110,7 @@ impl Sum {
         self.injected += tap.injected;
         self.injected_refused += tap.injected_refused;
         self.undelivered += tap.undelivered;
+        self.handed_over += tap.handed_over;
         Ok(())
     }
 
@@ -147,6 +149,7 @@ impl Sum {
             "injected": self.injected,
             "injected_refused": self.injected_refused,
             "undelivered": self.undelivered,
+            "handed_over": self.handed_over,
         })
     }
 }

@@ -5,12 +5,13 @@
 //! `fuzz` makes calls that no program makes; `scribble` writes over everything that it may write
 //! while packets flow; `mangle` gives packets back that are not what they were, and `chatter` makes
 //! them; `storm` kills, stops, forks, executes and hands descriptors about; `faults`
-//! has the kernel's allocations fail one by one. All but the last throw dice, and print the seed that
-//! throws them again. Each prints one line of JSON at its end, and ends with status 0 when what must
+//! has the kernel's allocations fail one by one. All of these but the last throw dice, and print the seed
+//! that throws them again. `account` harms nobody: it adds up what became of others' packets. Each prints one line of JSON at its end, and ends with status 0 when what must
 //! hold did hold: what the kernel says in its log, and what other sessions lost, is for the scripts
 //! that start it (`tests/guest/1*.sh`).
 
 mod abi;
+mod account;
 mod chance;
 mod chatter;
 mod faults;
@@ -49,6 +50,8 @@ enum Command {
     Storm(storm::Storm),
     /// A program's life with one allocation or copy after the other refused by the kernel.
     Faults(faults::Faults),
+    /// Add up what became of the packets of all taps from now on, until none is open any more.
+    Account(account::Account),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Chatter(chatter) => chatter.run(),
         Command::Storm(storm) => storm.run(),
         Command::Faults(faults) => faults.run(),
+        Command::Account(account) => account.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -120,7 +120,7 @@ impl Before {
     }
 
     /// Taps that have been opened since and are open.
-    fn taps(self, control: &Control) -> Result<Vec<TapStats>> {
+    pub(crate) fn taps(self, control: &Control) -> Result<Vec<TapStats>> {
         let mut taps = control.taps()?;
         taps.retain(|tap| tap.id > self.tap);
         Ok(taps)
