@@ -124,9 +124,11 @@ impl Sum {
         self.detoured
     }
 
-    /// Packets that an honest program under the default policies must not lose.
+    /// Packets that an honest program under the default policies must not lose, where interfaces stay up and have
+    /// room.
     pub(crate) fn lost(&self) -> u64 {
-        self.dropped_by_program + self.dropped_by_policy + self.refused_packets + self.dropped
+        let ours = self.dropped_by_program + self.dropped_by_policy + self.refused_packets;
+        ours + self.dropped + self.undelivered
     }
 
     /// For the summary.
