@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Objective: calls that no program makes, from several processes and threads, on interfaces that come and go, hurt
-# neither the kernel nor the session beside them. CALLS= says how many (5000).
+# neither the kernel nor the sessions beside them. CALLS= says how many (5000).
 #
 #	client c0 10.1.0.2 ───── b0 box b1 10.2.0.1 ───── s0 10.2.0.2 server
 #	         (the fuzzer: b0, d0, lo)  (INPUT and OUTPUT taps on b1: the victim)
+#	                               box b2 10.3.0.1 ───── s1 10.3.0.2 server
+#	                                   (INPUT and OUTPUT taps on b2: a victim in a group of its own)
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"

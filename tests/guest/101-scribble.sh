@@ -5,6 +5,8 @@
 #
 #	client c0 10.1.0.2 ───── b0 10.1.0.1 box b1 10.2.0.1 ───── s0 10.2.0.2 server
 #	   (INPUT and OUTPUT taps on b0: the scribbler)  (INPUT and OUTPUT taps on b1: the victim)
+#	                               box b2 10.3.0.1 ───── s1 10.3.0.2 server
+#	                                   (INPUT and OUTPUT taps on b2: a victim in a group of its own)
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"

@@ -228,8 +228,9 @@ region() { ntdrive region "$1"; }
 # --- networks ---------------------------------------------------------------------------------------------------------
 
 # Ethernet addresses that do not change from run to run.
-readonly MAC_C0=02:00:00:00:00:c0 MAC_B0=02:00:00:00:00:b0 MAC_B1=02:00:00:00:00:b1 MAC_S0=02:00:00:00:00:50
-export MAC_C0 MAC_B0 MAC_B1 MAC_S0
+readonly MAC_C0=02:00:00:00:00:c0 MAC_B0=02:00:00:00:00:b0 MAC_B1=02:00:00:00:00:b1 MAC_B2=02:00:00:00:00:b2
+readonly MAC_S0=02:00:00:00:00:50 MAC_S1=02:00:00:00:00:51
+export MAC_C0 MAC_B0 MAC_B1 MAC_B2 MAC_S0 MAC_S1
 
 # netns NAME…: without IPv6, whose own packets would disturb the counting; `with_ipv6` brings it.
 netns() {
@@ -493,24 +494,39 @@ flowed() {
 	expect "datagrams that arrived, of $sent" "$(got "recv_$1" received)" -eq "$sent"
 }
 
-# victim: a well-meaning session on b1 of a `road`, with traffic; `unharmed`: it never noticed anything.
+# victim: a well-meaning session on b1 of a `road`, with traffic, which shares the hostile program's region; and another,
+# by a link of its own, in a group of its own. `unharmed`: neither ever noticed anything.
 #
 #	box b1 10.2.0.1 (INPUT and OUTPUT taps, echo) ───── s0 10.2.0.2 server, which sends without end
+#	box b2 10.3.0.1 (the same, group apart)       ───── s1 10.3.0.2
 victim() {
 	tapped victim box ntdrive relay --tap b1:input --tap b1:output
 	flow victim server box 10.2.0.1:7001
+	wire box b2 "$MAC_B2" server s1 "$MAC_S1"
+	address box b2 10.3.0.1/24
+	address server s1 10.3.0.2/24
+	neighbour box b2 10.3.0.2 "$MAC_S1"
+	neighbour server s1 10.3.0.1 "$MAC_B2"
+	tapped apart box ntdrive relay --group apart --group-mbufs 4096 --ring-cells 4096 --tap b2:input --tap b2:output
+	flow apart server box 10.3.0.1:7001
 }
 
 unharmed() {
-	local passed came
+	local passed came own
 	flowed victim
+	flowed apart
 	quiet b1 input
 	passed=$(count b1 input passed)
 	came=$(got recv_victim unique)
 	expect "packets that the victim's tap echoed or let by" "$(($(count b1 input ended.reverted) + passed))" -ge "$came"
 	counts b1 input dropped -eq 0 refused -eq 0 ended.reverted -gt 0
 	stop victim
-	figure "the victim beside it: $came datagrams, each arrived once; $passed passed by for want of mbufs"
+	# Nothing that others do with their region takes from it.
+	own=$(got recv_apart unique)
+	quiet b2 input passed -eq 0 dropped -eq 0 refused -eq 0 detoured.packets -eq "$own" ended.reverted -eq "$own"
+	stop apart
+	figure "the victim beside it: $came datagrams, each arrived once; $passed passed by for want of mbufs;" \
+		"in a group of its own: $own, all through the program"
 }
 
 # figure TEXT: what the test measured; run.sh shows it.
