@@ -3,13 +3,14 @@
 //! Groups by the ABI: how they are named, made, joined and left, and that a session of one cannot see,
 //! name or take what is another's.
 
-use super::mapping::{mmap, RO, RW};
+use super::mapping::{mmap, RO};
 use super::session::{tap_request, Datagrams, Session, Tap};
 use super::Peer;
 use crate::checks::Checks;
 use crate::Outcome;
 use anyhow::{Context, Result};
 use nettap_uapi::ioctl::Map;
+use nettap_uapi::layout::LOCKS_LEN;
 use nettap_uapi::mbuf::{DATA_OFFSET, MBUFS_MAX};
 use nettap_uapi::ring::Entry;
 use nettap_uapi::stats::{Refused, RegionStats};
@@ -287,18 +288,19 @@ struct Apart {
 
 /// Packets that the victim holds.
 const HELD: u64 = 8;
-/// Mbufs of the victim's region and of the liar's.
-const LEFT: u32 = 256;
-const RIGHT: u32 = 128;
+/// Mbufs of the victim's region and of the liar's: as many, so that a length that fits one fits the other.
+const MBUFS: u32 = 256;
+/// What the victim has written behind the packets in each of its mbufs.
+const MARK: &[u8; 32] = b"what the other group alone has..";
 
 pub(super) fn apart(peer: &Peer) -> Outcome {
     let mut checks = Checks::default();
-    let left = member("left", LEFT)?;
+    let left = member("left", MBUFS)?;
     let tap = left.tap(tap_request(&peer.ifname, TAP_OUTPUT))?;
     let datagrams = Datagrams::to(peer)?;
     datagrams.send(HELD)?;
     let held = (0..HELD).map(|_| tap.receive()).collect::<Result<_>>()?;
-    let right = member("right", RIGHT)?;
+    let right = member("right", MBUFS)?;
     let lie = right.tap(tap_request("lo", TAP_INPUT))?;
     let apart = Apart {
         left,
@@ -315,6 +317,11 @@ pub(super) fn apart(peer: &Peer) -> Outcome {
     apart.unharmed(&mut checks)?;
     println!("expect {}", datagrams.sent());
     checks.verdict()
+}
+
+/// How many marks of the victim's lie there.
+fn marks(bytes: &[u8]) -> usize {
+    bytes.windows(MARK.len()).filter(|run| run == MARK).count()
 }
 
 impl Apart {
@@ -336,27 +343,60 @@ impl Apart {
 
     /// Whatever offset and length the liar maps, it maps what is its own.
     fn windows(&self, checks: &mut Checks) -> Outcome {
-        let (left, right) = (self.left.mapped()?.told, self.right.mapped()?.told);
-        let map =
-            |len, offset, protection| mmap(&self.right, len, offset, protection, libc::MAP_SHARED);
+        let (left, right) = (self.left.mapped()?, self.right.mapped()?);
+        let (theirs, told) = (left.told, right.told);
         checks.equal(
-            "the other group's region by its length",
-            map(left.region_len, left.region_offset, RW).err(),
-            Some(Errno::EINVAL),
+            "both regions are told alike",
+            (told.region_len, told.region_offset),
+            (theirs.region_len, theirs.region_offset),
         );
-        let mut own = 0;
-        // The places of all rings that a session can have, and a number of them beyond.
-        let step = left.alloc.rw_offset - left.alloc.ro_offset;
-        for place in 0..1024 {
-            let offset = left.alloc.ro_offset + place * step;
-            own += u32::from(map(left.alloc.ro_len.into(), offset, RO).is_ok());
+        let behind = theirs.mbuf_size as usize - MARK.len();
+        for index in 0..theirs.mbufs {
+            left.write(index, behind, MARK)?;
         }
-        checks.equal("ring pages that it can map: its own four rings", own, 8);
-        checks.that(
-            "and its region is another memory",
-            left.region_len != right.region_len,
-            "both are of one size",
+        checks.equal(
+            "the marks of the victim stand in its region",
+            marks(&left.whole()),
+            MBUFS as usize,
         );
+
+        // All pages from the region's beginning to twice its length, those about the locks, and the places of all rings
+        // that a session can have, with a number of them beyond.
+        let page = 4096;
+        let step = theirs.alloc.rw_offset - theirs.alloc.ro_offset;
+        let about = |place: u64, pages: u64| {
+            let first = place.saturating_sub(pages * page);
+            (first..=place + pages * page).step_by(page as usize)
+        };
+        let mut offsets: Vec<u64> = about(told.region_offset, 2 * told.region_len / page).collect();
+        offsets.extend(about(told.locks_offset, 8));
+        offsets.extend(about(theirs.alloc.ro_offset, 8));
+        offsets.extend((1..1024).map(|place| theirs.alloc.ro_offset + place * step));
+        let rings = [theirs.alloc.ro_len, theirs.alloc.rw_len, LOCKS_LEN].map(u64::from);
+        let mut lengths = vec![page, theirs.region_len];
+        lengths.extend(rings);
+        lengths.sort_unstable();
+        lengths.dedup();
+
+        let (mut found, mut regions, mut others) = (0, 0, 0);
+        for &offset in &offsets {
+            for &len in &lengths {
+                let Ok(place) = mmap(&self.right, len, offset, RO, libc::MAP_SHARED) else {
+                    continue;
+                };
+                // SAFETY: a mapping of that length, which nobody else knows, until it is unmapped below; what others
+                // write there meanwhile is looked at as bytes.
+                let bytes = unsafe { std::slice::from_raw_parts(place.cast::<u8>(), len as usize) };
+                found += marks(bytes);
+                regions += u32::from(len == theirs.region_len);
+                others += u32::from(len != theirs.region_len);
+                // SAFETY: as above, and `bytes` is not used any more.
+                unsafe { libc::munmap(place, len as usize) };
+            }
+        }
+        checks.equal("marks of the victim in what the liar maps", found, 0);
+        // Its own region, its locks and four rings, of which it has both sides.
+        checks.equal("what it maps is its own", (regions, others), (1, 1 + 8));
         Ok(())
     }
 
@@ -365,7 +405,7 @@ impl Apart {
         let mapped = self.right.mapped()?;
         let mut sent = 0u64;
         let own: Vec<u32> = (0..PREALLOC).collect();
-        for index in (0..LEFT).filter(|index| !own.contains(index)) {
+        for index in (0..MBUFS).filter(|index| !own.contains(index)) {
             for generation in 0..4 {
                 let entry = Entry {
                     index,
