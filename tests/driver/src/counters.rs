@@ -328,6 +328,7 @@ fn field(tap: &TapStats, name: &str) -> Option<u64> {
         "passed.ring" => tap.passed_ring,
         "passed.mbufs" => tap.passed_mbufs,
         "passed.bytes" => tap.passed_bytes,
+        "passed.other" => tap.passed_other,
         "passed.filter" => tap.passed_filter,
         "passed" => {
             tap.passed_ring
@@ -340,6 +341,7 @@ fn field(tap: &TapStats, name: &str) -> Option<u64> {
         "dropped.ring" => tap.dropped_ring,
         "dropped.mbufs" => tap.dropped_mbufs,
         "dropped.bytes" => tap.dropped_bytes,
+        "dropped.other" => tap.dropped_other,
         "dropped.cut_off" => tap.cut_off,
         "dropped" => {
             tap.dropped_ring
