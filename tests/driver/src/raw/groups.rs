@@ -11,7 +11,7 @@ use crate::Outcome;
 use anyhow::{Context, Result};
 use nettap_uapi::ioctl::Map;
 use nettap_uapi::layout::LOCKS_LEN;
-use nettap_uapi::mbuf::{DATA_OFFSET, MBUFS_MAX};
+use nettap_uapi::mbuf::MBUFS_MAX;
 use nettap_uapi::ring::Entry;
 use nettap_uapi::stats::{Refused, RegionStats};
 use nettap_uapi::tap::{ACCESS_ALL, ACCESS_GID, ACCESS_UID, GROUP_MAX, TAP_INPUT, TAP_OUTPUT};
@@ -53,7 +53,6 @@ pub(super) fn run() -> Outcome {
     let mut checks = Checks::default();
     names(&mut checks)?;
     life(&mut checks)?;
-    recycled(&mut checks)?;
     one_after_the_other(&mut checks)?;
     checks.verdict()
 }
@@ -194,47 +193,6 @@ fn life(checks: &mut Checks) -> Outcome {
     first.unmap()?;
     checks.equal("with its last session the group goes", named(&first)?, 0);
     Ok(())
-}
-
-/// Memory of a group that has gone does not come back with what was in it.
-fn recycled(checks: &mut Checks) -> Outcome {
-    for round in 0..8 {
-        let session = member("web", 512)?;
-        let before = session.mapped()?.whole();
-        checks.that(
-            format!("round {round}: fresh memory is zero behind the headers"),
-            untouched(&before, session.mapped()?.told.mbuf_size as usize),
-            "it is not",
-        );
-        for index in 0..512 {
-            let size = session.mapped()?.told.mbuf_size as usize;
-            session.mapped()?.write(index, 0, &vec![0xa5; size])?;
-        }
-        // Left while the memory is still mapped.
-        session.unmap()?;
-        let another = member("web", 512)?;
-        checks.that(
-            "  and so is that of a group of the same name, made while the old one is still mapped",
-            untouched(&another.mapped()?.whole(), 2048),
-            "it is not",
-        );
-        checks.that(
-            "  which is another memory",
-            session.mapped()?.whole().iter().all(|&byte| byte == 0xa5),
-            "the old mapping has changed",
-        );
-    }
-    Ok(())
-}
-
-/// Whether nobody has put a byte behind a header; headers of mbufs in the alloc ring are the kernel's.
-fn untouched(region: &[u8], mbuf_size: usize) -> bool {
-    let data = |mbuf: &[u8]| {
-        mbuf.iter()
-            .skip(DATA_OFFSET as usize)
-            .all(|&byte| byte == 0)
-    };
-    region.chunks(mbuf_size).all(data)
 }
 
 /// A session may leave one group and join another; then it has nothing of the first any more.

@@ -6,10 +6,8 @@ use super::groups::group_request;
 use super::session::{tap_request, Session};
 use crate::checks::Checks;
 use crate::Outcome;
-use anyhow::Result;
 use clap::Args;
 use nettap_uapi::ioctl::{self, Map};
-use nettap_uapi::mbuf::{Header, HEADER_SIZE};
 use nettap_uapi::tap::{RING_MAX, TAP_INPUT};
 use nix::errno::Errno;
 use std::os::fd::AsRawFd;
@@ -193,34 +191,7 @@ fn permissions(checks: &mut Checks) -> Outcome {
         Errno::result(made_writable).err(),
         Some(Errno::EACCES),
     );
-
-    let zero = fresh_pages_are_zero(&session)?;
-    checks.that(
-        "data of mbufs nobody has used hold no kernel memory",
-        zero,
-        "found something",
-    );
     Ok(())
-}
-
-/// Looks at every mbuf beyond its header. The region is made when the first session maps, so nobody has
-/// put a packet into it yet.
-fn fresh_pages_are_zero(session: &Session) -> Result<bool> {
-    let mapped = session.mapped()?;
-    let mut zero = true;
-    for index in 0..mapped.told.mbufs {
-        let len = u16::try_from(mapped.told.mbuf_size - HEADER_SIZE)?;
-        let header = Header {
-            offset: HEADER_SIZE as u16,
-            len,
-            ..Default::default()
-        };
-        let kept = mapped.header(index)?;
-        mapped.set_header(index, header)?;
-        zero &= mapped.bytes(index)?.iter().all(|&byte| byte == 0);
-        mapped.set_header(index, kept)?;
-    }
-    Ok(zero)
 }
 
 /// One `mmap` of the session's file, which nobody unmaps.

@@ -8,6 +8,7 @@ mod calls;
 mod ending;
 mod events;
 mod filters;
+mod fresh;
 mod groups;
 mod hostile;
 mod huge;
@@ -43,8 +44,10 @@ pub(crate) enum Suite {
     Mapping,
     /// `mbuf_map` once; prints `ok` or the name of the errno.
     TryMap(mapping::TryMap),
-    /// Groups: names, sizes, coming and going, fresh memory.
+    /// Groups: names, sizes, coming and going.
     Groups,
+    /// Fresh memory is zero, that of a module that has just been loaded and that of groups.
+    Fresh,
     /// A session of one group tries to reach what another's holds.
     Apart(Peer),
     /// A region in huge pages, and what a program can do to its mapping.
@@ -90,6 +93,7 @@ impl Suite {
             Self::Mapping => mapping::run(),
             Self::TryMap(attempt) => attempt.run(),
             Self::Groups => groups::run(),
+            Self::Fresh => fresh::run(),
             Self::Apart(peer) => groups::apart(&peer),
             Self::Huge(huge) => huge.run(),
             Self::Node(node) => node.run(),
