@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Objective: four sessions share a tap: each packet goes to exactly one of them; by flows, a flow keeps its order while
-# sessions join, leave and are killed; who does not want to share, or with other options, is told so.
+# sessions join, leave and are killed, and while packets are received on other processors than they came on; several
+# threads of one session share its rings; who does not want to share, or with other options, is told so.
 #
 #	client c0 10.1.0.2 ───── b0 10.1.0.1 box (four programs on b0, INPUT and OUTPUT)
 
@@ -104,6 +105,59 @@ total_reaches b0 input detoured.in_flight -eq 50
 kill_hard two
 finish recv
 await "the taps are gone" open_taps 0
+
+# spread CPUS: RPS gives each packet that b0 receives to one of these processors, a mask, by its flow. What /sys shows of
+# interfaces depends on who has mounted it.
+spread() {
+	ns box unshare --mount sh -c "mount -t sysfs sysfs /sys && echo $1 >/sys/class/net/b0/queues/rx-0/rps_cpus"
+}
+# given: packets that processors were given by others so far.
+given() {
+	local fields sum=0
+	while read -ra fields; do sum=$((sum + 16#${fields[9]})); done </proc/net/softnet_stat
+	echo $sum
+}
+
+part "what was received is spread over the processors by flows (RPS): every flow whole and in order"
+printf -v all %x $(((1 << $(nproc)) - 1))
+spread "$all"
+before=$(given)
+for name in one two; do program $name flow; done
+listen 300
+send 300 1000
+judge
+total_reaches b0 input detoured.in_flight -eq 0
+expect "packets of both" "$(total b0 input ended.reverted)" -eq 2400
+expect "packets that another processor was given" $(($(given) - before)) -gt 0
+pings client 10.1.0.1 5
+stop one
+stop two
+spread 0
+
+part "several threads of one program take from the same rings and give back into them: each packet once"
+tapped threads box ntdrive relay --tap b0:input --tap b0:output --threads 4
+listen 500 --unordered
+send 500 100
+judge
+pings client 10.1.0.1 5
+quiet b0 input ended.reverted -ge 4000 dropped -eq 0 refused -eq 0
+quiet b0 output
+stop threads
+expect "packets that all have had" "$(got threads acted)" -ge 4000
+expect "threads that had some" "$(summary threads '[.each[] | select(. > 0)] | length')" -ge 2
+
+part "and what several threads drop comes back to the region"
+tapped threads box ntdrive relay --tap b0:input --threads 4 --do drop --only 7008
+receiver none box 10.1.0.1:7008 --count 0 --until-told
+receiver all box 10.1.0.1:7001 --count 2000 --unordered
+start send_all client ntdrive udp-send 10.1.0.1:7001 --count 2000 --gap 100
+datagrams client 10.1.0.1:7008 --count 2000 --gap 100
+finish send_all
+finish all
+quiet b0 input ended.dropped_by_program -eq 2000 refused -eq 0
+heard none
+stop threads
+expect "free mbufs" "$(region held.free)" -eq "$(region mbufs)"
 
 # refused WHY WHAT OPTION…: nobody with these options joins on b0:input, and the error says so.
 refused() {

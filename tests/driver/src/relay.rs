@@ -8,14 +8,15 @@ use crate::edit::{Edits, Layout};
 use crate::signals::Signals;
 use crate::taps::Taps;
 use crate::Outcome;
-use anyhow::{Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use clap::{Args, ValueEnum};
 use nettap::{Csum, Error, LockGuard, Mbuf, Session, SharedLock, Tap, Wait};
 use serde_json::json;
 use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::atomic::Ordering;
-use std::thread::sleep;
+use std::sync::Arc;
+use std::thread::{scope, sleep};
 use std::time::Duration;
 
 /// How often a waiting program looks at its signals.
@@ -89,6 +90,15 @@ pub(crate) struct Relay {
     /// many died with it in hand.
     #[arg(long)]
     lock: Option<u32>,
+    /// Threads that share the taps: each takes packets from their rings and gives back into them. The last line says in
+    /// `each` how many packets each has acted upon.
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..),
+        conflicts_with_all = ["count", "count_calls_from", "keep", "lock", "print", "patient"]
+    )]
+    threads: u16,
 }
 
 /// A packet that is held: of which tap, and its bytes when it came.
@@ -101,7 +111,9 @@ struct Held {
 struct Running<'a> {
     arguments: &'a Relay,
     session: Session,
-    taps: Vec<Tap>,
+    taps: Arc<Vec<Tap>>,
+    /// Of several threads the first heeds the signals that are not for all.
+    is_first: bool,
     action: Action,
     held: VecDeque<Held>,
     acted: u64,
@@ -115,22 +127,44 @@ impl Relay {
     pub(crate) fn run(self) -> Outcome {
         let signals = Signals::catch()?;
         let (session, taps) = self.taps.open()?;
+        ensure!(
+            self.threads == 1 || self.action != Action::Hold,
+            "one thread holds packets, not several"
+        );
+        let taps = Arc::new(taps);
         let lock = self.lock.map(|number| session.shared_lock(number));
-        let lock = lock.transpose()?.map(|lock| (lock, 0));
+        let mut lock = lock.transpose()?.map(|lock| (lock, 0));
         println!("ready");
-        let mut running = Running {
-            arguments: &self,
-            session,
-            taps,
-            action: self.action,
-            held: VecDeque::new(),
-            acted: 0,
-            busy: self.taps.is_busy(),
-            calls_before: None,
-            lock,
-        };
-        let outcome = running.until_told(&signals);
-        running.report();
+        let mut threads: Vec<_> = (0..self.threads)
+            .map(|nth| Running {
+                arguments: &self,
+                session: session.clone(),
+                taps: Arc::clone(&taps),
+                is_first: nth == 0,
+                action: self.action,
+                held: VecDeque::new(),
+                acted: 0,
+                busy: self.taps.is_busy(),
+                calls_before: None,
+                lock: lock.take(),
+            })
+            .collect();
+        drop(taps);
+        let outcome = scope(|scope| {
+            let mut threads = threads.iter_mut();
+            let first = threads.next();
+            let others: Vec<_> = threads
+                .map(|one| scope.spawn(|| one.until_told(&signals)))
+                .collect();
+            // This thread is the one that signals interrupt.
+            let outcome = first.map_or(Ok(()), |one| one.until_told(&signals));
+            let ended = others.into_iter().map(|other| {
+                let ended = other.join();
+                ended.unwrap_or_else(|_| bail!("a thread panicked"))
+            });
+            ended.fold(outcome, Result::and)
+        });
+        report(&threads);
         match outcome {
             Err(error)
                 if self.until_gone && error.downcast_ref::<Error>() == Some(&Error::Ended) =>
@@ -175,10 +209,10 @@ impl Running<'_> {
         let glance = (!self.arguments.patient).then_some(GLANCE);
         let mut batch = Vec::new();
         while !signals.stop() && self.arguments.count.is_none_or(|count| self.acted < count) {
-            if signals.release() {
+            if self.is_first && signals.release() {
                 self.release()?;
             }
-            if signals.turn() {
+            if self.is_first && signals.turn() {
                 self.turn()?;
             }
             for nth in 0..self.taps.len() {
@@ -210,7 +244,7 @@ impl Running<'_> {
                 Ok(_) | Err(Error::Interrupted) => {}
                 Err(Error::Ended) if self.arguments.keep => {
                     println!("gone");
-                    self.taps.clear();
+                    self.taps = Arc::default();
                     sleep(GLANCE);
                 }
                 Err(error) => return Err(error.into()),
@@ -325,18 +359,25 @@ impl Running<'_> {
             .first()
             .map(|deaths| deaths.load(Ordering::Relaxed))
     }
+}
 
-    fn report(&self) {
-        let calls = self
-            .calls_before
-            .map(|before| self.session.system_calls() - before);
-        let counted = self
-            .arguments
-            .count_calls_from
-            .map(|from| (self.acted + 1).saturating_sub(from));
-        println!(
-            "{}",
-            json!({ "acted": self.acted, "held": self.held.len(), "counted": counted, "calls": calls, "deaths": self.deaths() })
-        );
-    }
+fn report(threads: &[Running<'_>]) {
+    let Some(first) = threads.first() else {
+        return;
+    };
+    let acted: Vec<u64> = threads.iter().map(|thread| thread.acted).collect();
+    let calls = first
+        .calls_before
+        .map(|before| first.session.system_calls() - before);
+    let counted = first
+        .arguments
+        .count_calls_from
+        .map(|from| (first.acted + 1).saturating_sub(from));
+    println!(
+        "{}",
+        json!({
+            "acted": acted.iter().sum::<u64>(), "each": acted, "held": first.held.len(), "counted": counted, "calls": calls,
+            "deaths": first.deaths(),
+        })
+    );
 }
