@@ -93,8 +93,8 @@ complaints() {
 		END { if (!behind) print "the log does not reach back to the beginning of the test"; exit behind && !found }'
 }
 
-# idle: no session but those that ask, no tap, and every mbuf free. Packets that were made of mbufs may still be under
-# way for a moment.
+# idle: no session but those that ask, no tap, every mbuf free, and the balances of taps that have ended close. Packets
+# that were made of mbufs may still be under way for a moment.
 idle() {
 	! ntdrive idle --within $((5 * SLOWNESS)) || return 0
 	tapctl session list

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Objective: kill -9 in the middle of TCP transfers in both directions, five programs in a row: the transfers complete,
-# byte for byte, and no packet was lost by us: the senders had nothing to send again.
+# byte for byte, and no packet was lost by us: no tap of those that ended has dropped or refused one, or has one left.
 #
 #	client c0 10.1.0.2 ───── b0 10.1.0.1 box (echo on b0: INPUT and OUTPUT)
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 pair
+# Only its own taps are among those that have ended.
+rmmod nettap
+insmod "$NETTAP_MODULE"
 noise "$WORK/data" 24
 lost_segments() { for space in client box; do ns $space nstat -asz TcpExtTCPLostRetransmit TcpRetransSegs; done | awk '/TcpRetransSegs/ { n += $2 } END { print n }'; }
 
@@ -37,4 +40,10 @@ quiet b0 output
 balance
 kill -TERM "${PIDS[echo]}"
 finish echo
-echo "killed $kills times; segments sent again: $(lost_segments)"
+for mode in input output; do
+	counts --of ended b0 $mode detoured.packets -gt 0 detoured.in_flight -eq 0 dropped -eq 0 refused -eq 0 \
+		ended.dropped_by_program -eq 0 ended.dropped_by_policy -eq 0 \
+		ended.refused_shape -eq 0 ended.refused_offload -eq 0 ended.refused_change -eq 0 ended.refused_memory -eq 0
+done
+reinjected=$(($(count --of ended b0 input ended.reinjected) + $(count --of ended b0 output ended.reinjected)))
+figure "killed $kills times; sent on for the dead: $reinjected packets; segments that TCP sent again by itself: $(lost_segments)"

@@ -6,6 +6,7 @@
 //! for a counter does not start `tapctl` and `jq` over and over: it starts `counts` once. Fields are
 //! named as in `tapctl --json tap stats`; a group's name alone, such as `dropped`, is its sum.
 
+use crate::raw;
 use crate::Outcome;
 use anyhow::{bail, ensure, Context, Result};
 use clap::{Args, ValueEnum};
@@ -26,8 +27,11 @@ struct Which {
 }
 
 impl Which {
-    fn taps(&self) -> Result<Vec<TapStats>> {
-        let mut taps = admin::taps()?;
+    fn taps(&self, of: Of) -> Result<Vec<TapStats>> {
+        let mut taps = match of {
+            Of::Ended => raw::ended_taps()?,
+            _ => admin::taps()?,
+        };
         taps.retain(|tap| self.is_meant(tap));
         ensure!(!taps.is_empty(), "no tap on {} for {}", self.dev, self.mode);
         Ok(taps)
@@ -47,6 +51,8 @@ enum Of {
     All,
     /// How many taps of the fan-out have some.
     Sharers,
+    /// The sum over those that have ended, in whichever namespace, as far as the kernel still knows them.
+    Ended,
 }
 
 impl Of {
@@ -57,7 +63,7 @@ impl Of {
             .collect::<Result<Vec<u64>>>()?;
         Ok(match self {
             Self::First => values.first().copied().unwrap_or(0),
-            Self::All => values.iter().sum(),
+            Self::All | Self::Ended => values.iter().sum(),
             Self::Sharers => values.iter().filter(|value| **value > 0).count() as u64,
         })
     }
@@ -77,7 +83,10 @@ pub(crate) struct Count {
 
 impl Count {
     pub(crate) fn run(self) -> Outcome {
-        println!("{}", self.of.value(&self.which.taps()?, &self.field)?);
+        println!(
+            "{}",
+            self.of.value(&self.which.taps(self.of)?, &self.field)?
+        );
         Ok(())
     }
 }
@@ -106,7 +115,7 @@ impl Counts {
             .map(Wanted::of)
             .collect::<Result<Vec<Wanted<'_>>>>()?;
         until(self.within, || {
-            let taps = self.which.taps()?;
+            let taps = self.which.taps(self.of)?;
             for one in &wanted {
                 let value = self.of.value(&taps, one.field)?;
                 if !one.operator.holds(value, one.number) {
@@ -277,7 +286,8 @@ pub(crate) struct Idle {
 }
 
 impl Idle {
-    /// No session but those that ask, no tap, no named group, and every mbuf free.
+    /// No session but those that ask, no tap, no named group, and every mbuf free; and of the taps that have ended, as far
+    /// as the kernel still knows them, each packet is in exactly one counter.
     pub(crate) fn run(self) -> Outcome {
         until(self.within, || {
             let regions = admin::regions()?;
@@ -290,7 +300,16 @@ impl Idle {
                 "left over: {regions:?}"
             );
             Ok(())
-        })
+        })?;
+        let ended = raw::ended_taps()?;
+        let open = ended
+            .iter()
+            .find(|tap| !tap.balances() || tap.in_flight != 0);
+        ensure!(
+            open.is_none(),
+            "the balance of a tap that has ended does not close: {open:?}"
+        );
+        Ok(())
     }
 }
 

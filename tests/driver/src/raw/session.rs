@@ -342,6 +342,11 @@ impl Session {
         self.query(ioctl::QUERY_TAPS)
     }
 
+    /// The last figures of the latest taps that have ended.
+    pub(crate) fn ended_taps(&self) -> Result<Vec<TapStats>> {
+        self.query(ioctl::QUERY_ENDED)
+    }
+
     fn query<T: IntoBytes + FromBytes + FromZeros>(&self, kind: u32) -> Result<Vec<T>> {
         let mut records: Vec<T> = (0..64).map(|_| T::new_zeroed()).collect();
         let mut query = ioctl::Query {
