@@ -48,7 +48,7 @@ test-debug: module user ## the guest tests, or TESTS="020 074", in a kernel that
 
 hostile: module user ## fuzzing, scribbling, mangling, storms and failures, for as long as CALLS, MINUTES, KILLS and PACKETS say
 	@$(RUN) --smp 4 --mem 2048 --timeout $(or $(TIMEOUT),43200) --out build/hostile -- $(HOSTILE) tests/run.sh \
-		$(or $(TESTS),fuzz scribble mangle storm drivers-gone unload hotplug 107-memory faults max-age million locks)
+		$(or $(TESTS),fuzz scribble mangle storm drivers-gone unload hotplug 107-memory faults max-age million locks fanout-cpu)
 
 soak: module user ## packets of all kinds for MINUTES, and everything as it was at the end
 	@$(RUN) --timeout $(or $(TIMEOUT),43200) --out build/soak -- $(HOSTILE) tests/run.sh soak
