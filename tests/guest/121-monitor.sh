@@ -139,6 +139,14 @@ expect "what happened in it, in its order" "$(jq -sc '
 	| [.[] | select(.group == $id and $id > 0) | .kind]' <"$WORK/all.log")" = \
 	'["group-made","map","reclaim","unmap","group-gone"]'
 
+part "locks of programs that die with them in hand"
+ntdrive locks --kills 3 >"$WORK/locks.log"
+# Its twenty sure deaths; others may come by chance.
+locks_told() {
+	[[ $(events all 'select(.kind == "lock-released" and .cause == "exit" and .comm == "ntdrive" and .count == 1)' | wc -l) -ge 20 ]]
+}
+await "all deaths are told" locks_told
+
 part "nothing was lost, and the numbers have no hole"
 expect "events that are lost" "$(jq -s '[.[].event.lost] | add' <"$WORK/all.log")" -eq 0
 jq -se '[.[].event.number] == [range(1; length + 1)]' <"$WORK/all.log" >/dev/null || fail "the numbers have holes"
@@ -170,3 +178,27 @@ kill -TERM "${PIDS[all]}" "${PIDS[plain]}"
 part "without privilege nobody listens"
 unprivileged() { setpriv --bounding-set=-net_admin --inh-caps=-net_admin tapctl --json monitor --count 1; }
 expect "errno" "$(unprivileged | jq -r .error.errno)" = EPERM
+
+part "many taps that fail open are told one by one, and the kernel's log has few lines of it"
+readonly TAPS=32
+configure box <<-END
+	link set d1 up
+	address add 10.8.0.1/24 dev d1
+	neighbour replace 10.8.0.2 lladdr $MAC_S0 dev d1 nud permanent
+END
+watch many --json monitor session-open fail-open
+places=()
+for ((tap = 0; tap < TAPS; tap++)); do places+=(--tap d1:output); done
+tapped relay box ntdrive relay "${places[@]}" --fanout any --ring-cells 64 --do hold --only 7000 --max-age $((1000 * SLOWNESS))
+kill -STOP "${PIDS[relay]}"
+datagrams box 10.8.0.2:7000 --count $((4 * TAPS))
+all_told() { [[ $(events many 'select(.kind == "fail-open") | .tap' | sort -u | wc -l) -eq TAPS ]]; }
+await "all $TAPS are told" all_told
+kill -CONT "${PIDS[relay]}"
+stop relay
+kill -TERM "${PIDS[many]}"
+# Ten lines in five seconds: twenty and one in less would be of more than two such times.
+dmesg | sed -n 's/^\[ *\([0-9.]*\)\] nettap: d1: tap .* lets packets pass: .*/\1/p' >"$WORK/lines.txt"
+expect "lines of it" "$(wc -l <"$WORK/lines.txt")" -ge 1
+awk '{ at[NR] = $1 } NR > 20 && $1 - at[NR - 20] < 4.5 { exit 1 }' "$WORK/lines.txt" ||
+	fail "the kernel's log has too many lines: $(tr '\n' ' ' <"$WORK/lines.txt")"

@@ -26,6 +26,8 @@ const PROGRAMS: usize = 4;
 /// How long a program keeps its owner's word before the other follows, in turns of an empty loop: most of the
 /// time somebody has the lock, so that many of the killed do.
 const TURNS: u32 = 2000;
+/// Of so many killed programs some had the lock; of fewer, by chance, none.
+const FEW: u32 = 50;
 /// How often a program that is known to have the lock is killed.
 const SURE_DEATHS: u32 = 20;
 
@@ -222,7 +224,7 @@ impl Locks {
         }
         checks.that(
             "owners were among the killed",
-            told > 0 && told <= self.kills,
+            (told > 0 || self.kills < FEW) && told <= self.kills,
             format!("{told} of {}", self.kills),
         );
         println!(
