@@ -96,6 +96,8 @@ main() {
 	qemu/user.sh
 	layer lint "$enter" tests/lint.sh
 	layer host "$enter" cargo test --workspace
+	# Without optimisation its largest cases are cut short.
+	layer loom "$enter" cargo test --release --package nettap-host-tests --test loom
 	layer abi "$enter" tests/abi/run.sh
 	guests "${kernels[0]}"
 	layer nodes "$run" --kernel "${kernels[0]}" --nodes 2 -- tests/run.sh 017 018
