@@ -9,9 +9,10 @@ use crate::Outcome;
 use anyhow::{Context, Result};
 use nettap_uapi::tap::TAP_OUTPUT;
 use nix::errno::Errno;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{raise, Signal};
 use nix::sys::wait::{waitpid, WaitStatus};
 use nix::unistd::{fork as fork_process, ForkResult};
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// One step of taking a session apart.
@@ -118,6 +119,8 @@ fn take_apart(peer: &Peer, datagrams: &Datagrams, order: &[Step], tapped: bool) 
 
 /// How often a tap ends right after its program has given packets back.
 const ENDINGS: u64 = 50;
+/// And how often the program itself ends then.
+const KILLS: u64 = 20;
 
 /// Entries that a program has written before its tap ends count, whether the kernel had looked at them
 /// or not: a dropped packet stays dropped, a reverted one goes before a held one.
@@ -145,8 +148,33 @@ pub(super) fn last_words(peer: &Peer) -> Outcome {
         session.stats()?.refused,
         nettap_uapi::stats::Refused::default(),
     );
-    println!("expect {}", datagrams.sent() - ENDINGS);
+    for _ in 0..KILLS {
+        let three = (0..3)
+            .map(|_| datagrams.one())
+            .collect::<Result<Vec<_>>>()?;
+        let ended = in_child(|| i32::from(last_act(peer, &three).is_err()))?;
+        checks.that(
+            "a program puts its last entries and is killed",
+            was_killed(ended, Signal::SIGKILL),
+            format!("{ended:?}"),
+        );
+    }
+    println!("expect {}", datagrams.sent() - ENDINGS - KILLS);
     checks.verdict()
+}
+
+/// A whole program: of three packets it drops one, reverts one, and is killed with the third in hand.
+fn last_act(peer: &Peer, three: &[(UdpSocket, Vec<u8>)]) -> Outcome {
+    let session = Session::ready()?;
+    let tap = session.tap(tap_request(&peer.ifname, TAP_OUTPUT))?;
+    for (socket, payload) in three {
+        socket.send(payload)?;
+    }
+    let (dropped, reverted) = (tap.receive()?, tap.receive()?);
+    let _held = tap.receive()?;
+    session.mapped()?.dealloc.put(dropped)?;
+    tap.revert.put(reverted)?;
+    Ok(raise(Signal::SIGKILL)?)
 }
 
 /// A child has the descriptors but not the memory; it shares the session and does not end it.
