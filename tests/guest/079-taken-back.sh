@@ -38,6 +38,25 @@ kill_hard others
 await "all is free" with_programs 0
 stop holder
 
+part "the interface is gone"
+tapped holder box ntdrive relay --tap b0:input --do hold --only 7000 --keep
+datagrams client 10.1.0.1:7000 --count 20
+reaches b0 input detoured.in_flight -eq 20
+ip -n box link del b0
+await "the program is told" said holder '^gone'
+with_programs 20 || fail "$(region held.detoured) mbufs are with the program, that holds 20"
+MTU=9000 wire client c0 "$MAC_C0" box b0 "$MAC_B0"
+address client c0 10.1.0.2/24
+address box b0 10.1.0.1/24
+neighbour client c0 10.1.0.1 "$MAC_B0"
+neighbour box b0 10.1.0.2 "$MAC_C0"
+others
+kill -USR1 "${PIDS[holder]}"
+await "what it held is what it was" let_go holder
+kill_hard others
+await "all is free" with_programs 0
+stop holder
+
 part "max_age is over"
 receiver recv box 10.1.0.1:7000 --count 20 --until-told
 tapped holder box ntdrive relay --tap b0:input --do hold --only 7000 --keep --max-age 300
