@@ -179,6 +179,13 @@ part "without privilege nobody listens"
 unprivileged() { setpriv --bounding-set=-net_admin --inh-caps=-net_admin tapctl --json monitor --count 1; }
 expect "errno" "$(unprivileged | jq -r .error.errno)" = EPERM
 
+part "nor root of another user namespace, whether it has a network of its own or not"
+refused_to() { unshare --user --map-root-user "$@" tapctl --json monitor --count 1 | jq -r .error.errno; }
+chmod 666 /dev/nettap
+expect "errno in this network namespace" "$(refused_to)" = EPERM
+expect "errno in one of its own" "$(refused_to --net)" = EPERM
+chmod 660 /dev/nettap
+
 part "many taps that fail open are told one by one, and the kernel's log has few lines of it"
 readonly TAPS=32
 configure box <<-END
