@@ -68,11 +68,13 @@ pub(crate) enum Suite {
     Waiting(Peer),
     /// Which modes stand beside which.
     Modes(Peer),
+    /// As many taps as a session may have, and as many as may share one.
+    Full(Peer),
     /// Events: listeners, their queues, and what they are told.
     Events(Peer),
     /// A session and its fork.
     Fork(Peer),
-    /// What a program gave back just before its tap ended.
+    /// What a program gave back just before its tap ended, or it was killed.
     LastWords(Peer),
     /// Forged, duplicate and stale entries, scribbled rings.
     Hostile(Peer),
@@ -105,6 +107,7 @@ impl Suite {
             Self::Supply => supply::run(),
             Self::Waiting(peer) => waiting::run(&peer),
             Self::Modes(peer) => modes::run(&peer),
+            Self::Full(peer) => modes::full(&peer),
             Self::Events(peer) => events::run(&peer),
             Self::Fork(peer) => ending::fork(&peer),
             Self::LastWords(peer) => ending::last_words(&peer),

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Which modes stand beside which: only INPUT beside OUTPUT, and a refusal changes nothing.
+//! Which modes stand beside which, and how many taps there may be: only INPUT beside OUTPUT, and a refusal changes nothing.
 
 use super::session::{tap_request, Datagrams, Session, Tap};
 use super::Peer;
 use crate::checks::Checks;
 use crate::Outcome;
-use anyhow::{bail, Result};
+use anyhow::{bail, Context, Result};
 use clap::Args;
+use nettap_uapi::ioctl;
 use nettap_uapi::stats::TapStats;
-use nettap_uapi::tap::{Mode, TAP_BYPASS, TAP_OUTPUT};
+use nettap_uapi::tap::{Mode, FANOUT_ANY, TAPS_MAX, TAP_BYPASS, TAP_OUTPUT};
 use nix::errno::Errno;
 
 /// Arguments of `try-tap`.
@@ -25,6 +26,8 @@ pub(crate) struct TryTap {
 }
 
 const ALL: [Mode; 3] = [Mode::Input, Mode::Output, Mode::Bypass];
+/// Sessions that may share a tap (docs/errors.md).
+const SHARERS: u32 = 64;
 
 impl TryTap {
     pub(super) fn run(self) -> Outcome {
@@ -138,4 +141,77 @@ fn still_works(checks: &mut Checks, peer: &Peer) -> Outcome {
     );
     println!("expect {}", datagrams.sent());
     Ok(())
+}
+
+/// Dummies `d1` to `d64` beside the peer's interface: a session has 64 taps and no more, and so many share one. Who comes
+/// after them is told, and nobody else notices.
+pub(super) fn full(peer: &Peer) -> Outcome {
+    let mut checks = Checks::default();
+    let session = Session::ready()?;
+    let datagrams = Datagrams::to(peer)?;
+    let tap = session.tap(tap_request(&peer.ifname, TAP_OUTPUT))?;
+    let dummy = |nth: u32| tap_request(&format!("d{nth}"), TAP_OUTPUT);
+    let mut others = (1..TAPS_MAX)
+        .map(|nth| session.tap(dummy(nth)))
+        .collect::<Result<Vec<_>>>()?;
+    checks.equal("taps of one session", session.stats()?.taps, TAPS_MAX);
+    datagrams.send(1)?;
+    let held = tap.receive()?;
+    checks.equal(
+        "one more",
+        session.tap_only(dummy(TAPS_MAX)).err(),
+        Some(Errno::ENOSPC),
+    );
+    checks.equal(
+        "  leaves as many as before",
+        session.stats()?.taps,
+        TAPS_MAX,
+    );
+    tap.revert.put(held)?;
+    datagrams.send(1)?;
+    tap.revert.put(tap.receive()?)?;
+    session.push(tap.number(), 2, 1_000_000)?;
+    let stats = tap.stats(&session)?;
+    checks.equal(
+        "  and packets go on, what was held before, too",
+        (stats.detoured, stats.reverted, stats.in_flight),
+        (2, 2, 0),
+    );
+    drop(others.pop());
+    others.push(session.tap(dummy(TAPS_MAX)).context("in its place")?);
+    checks.equal(
+        "where one has ended there is room",
+        session.stats()?.taps,
+        TAPS_MAX,
+    );
+    drop(others);
+
+    let shared = ioctl::Tap {
+        fanout: FANOUT_ANY,
+        ..dummy(1)
+    };
+    let sharers = (0..SHARERS)
+        .map(|_| {
+            let session = Session::open()?;
+            session.map_only(ioctl::Map::default())?;
+            let tap = session.tap(shared)?;
+            Ok((session, tap))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let late = Session::ready()?;
+    checks.equal(
+        "one more session than may share a tap",
+        late.tap_only(shared).err(),
+        Some(Errno::ENOSPC),
+    );
+    let listed = late.all_taps()?;
+    checks.equal("  and all others have it", listed.len(), sharers.len());
+    drop(sharers);
+    checks.that(
+        "which it may have when they have gone",
+        late.tap(shared).is_ok(),
+        "it was refused",
+    );
+    println!("expect {}", datagrams.sent());
+    checks.verdict()
 }
