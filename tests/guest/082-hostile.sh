@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Objective: forged, duplicate and stale entries, foreign mbufs, scribbled positions and tags are counted by cause and
-# change nothing else; the traffic of another session goes on meanwhile.
+# change nothing else; the traffic of another session goes on meanwhile. So does others' on the processor that goes through
+# the largest ring that there can be, which somebody keeps full of lies.
 #
 #	client c0 10.1.0.2 ───── b0 box b1 10.2.0.1 ───── s0 10.2.0.2 server
 #	        (OUTPUT tap on b0: the liar)  (INPUT and OUTPUT taps on b1: the neighbour)

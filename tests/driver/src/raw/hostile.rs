@@ -5,12 +5,18 @@
 
 use super::session::{tap_request, Datagrams, Session, Tap};
 use super::Peer;
-use crate::checks::Checks;
+use crate::checks::{patience, Checks};
 use crate::Outcome;
-use anyhow::Result;
+use anyhow::{Context, Result};
+use nettap_uapi::ioctl;
 use nettap_uapi::ring::{Entry, Word};
 use nettap_uapi::stats::Refused;
-use nettap_uapi::tap::{TAP_INPUT, TAP_OUTPUT};
+use nettap_uapi::tap::{RING_MAX, TAP_INPUT, TAP_OUTPUT};
+use nix::sched::{sched_getaffinity, sched_setaffinity, CpuSet};
+use nix::unistd::Pid;
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 
 /// An entry of a victim, and everything that must not happen to it.
 struct Fixture {
@@ -39,6 +45,7 @@ pub(super) fn run(peer: &Peer) -> Outcome {
     fixture.scribbled_positions(&mut checks)?;
     fixture.scribbled_positions_of_supply(&mut checks)?;
     fixture.late(&mut checks, peer)?;
+    fixture.flood_of_lies(&mut checks, peer)?;
     fixture.unharmed(&mut checks)?;
     println!("expect {}", fixture.datagrams.sent());
     checks.verdict()
@@ -323,7 +330,7 @@ impl Fixture {
     /// An mbuf of a tap that has ended.
     fn late(&self, checks: &mut Checks, peer: &Peer) -> Outcome {
         let other = self.session.tap(tap_request("lo", TAP_INPUT))?;
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
         socket.send_to(b"to myself", socket.local_addr()?)?;
         let entry = other.receive()?;
         drop(other);
@@ -336,7 +343,7 @@ impl Fixture {
             peer.ifname
         );
         checks.equal(what, late(self.refused(Which::Revert)?), late(before) + 1);
-        socket.set_read_timeout(Some(crate::checks::patience()))?;
+        socket.set_read_timeout(Some(patience()))?;
         let mut buffer = [0; 64];
         checks.that(
             "  it went on when its tap ended",
@@ -344,6 +351,82 @@ impl Fixture {
             "it did not",
         );
         self.one_passes(checks, "a late entry")
+    }
+
+    /// The largest ring that there can be, full of lies, is gone through by no more than 64 cells a round; and when it
+    /// never gets empty, packets of others pass all the same on the processor that the server has.
+    fn flood_of_lies(&self, checks: &mut Checks, peer: &Peer) -> Outcome {
+        let asked = ioctl::Tap {
+            ring_cells: RING_MAX,
+            ..tap_request(&peer.ifname, TAP_INPUT)
+        };
+        let tap = self.session.tap(asked)?;
+        let lie = |number| {
+            tap.revert.put(Entry {
+                index: u32::MAX - number,
+                ..Default::default()
+            })
+        };
+        (0..RING_MAX).try_for_each(lie)?;
+        let refused = || -> Result<u64> { Ok(tap.stats(&self.session)?.refused.index) };
+        let before = (self.session.stats()?.rounds, refused()?);
+        self.session.push(tap.number(), RING_MAX, 0)?;
+        let rounds = self.session.stats()?.rounds - before.0;
+        checks.equal("65536 lies", refused()?, RING_MAX.into());
+        checks.that(
+            "  64 a round at most",
+            rounds >= (u64::from(RING_MAX) - before.1) / 64,
+            rounds,
+        );
+
+        let everywhere = sched_getaffinity(Pid::from_raw(0))?;
+        let mut here = CpuSet::new();
+        here.set(0)?;
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        socket.connect(socket.local_addr()?)?;
+        socket.set_read_timeout(Some(patience()))?;
+        let over = AtomicBool::new(false);
+        let passed = thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut numbers = (0..RING_MAX).cycle();
+                while !over.load(Relaxed) {
+                    let full = numbers.next().is_none_or(|number| lie(number).is_err());
+                    if full {
+                        thread::yield_now();
+                    }
+                }
+            });
+            // This thread alone, and with it the server that it rings for.
+            let passed = sched_setaffinity(Pid::from_raw(0), &here)
+                .map_err(Into::into)
+                .and_then(|()| self.pass_meanwhile(&tap, &socket));
+            over.store(true, Relaxed);
+            passed
+        });
+        sched_setaffinity(Pid::from_raw(0), &everywhere)?;
+        checks.that(
+            "datagrams pass while the liar goes on",
+            passed.is_ok(),
+            format!("{passed:?}"),
+        );
+        self.session.push(tap.number(), RING_MAX, 0)?;
+        checks.that(
+            "  and its lies are refused",
+            refused()? > RING_MAX.into(),
+            refused()?,
+        );
+        drop(tap);
+        self.one_passes(checks, "a flood of lies")
+    }
+
+    /// Datagrams through loopback, each with a round asked for.
+    fn pass_meanwhile(&self, tap: &Tap, socket: &UdpSocket) -> Outcome {
+        for _ in 0..200 {
+            self.session.push(tap.number(), 0, 0)?;
+            socket.send(b"to myself")?;
+            socket.recv(&mut [0; 64]).context("a datagram to myself")?;
+        }
+        Ok(())
     }
 
     fn unharmed(&self, checks: &mut Checks) -> Outcome {
