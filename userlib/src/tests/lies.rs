@@ -3,6 +3,7 @@
 //! Headers, rings and answers that cannot be: nothing panics, nothing reads outside an mbuf.
 
 use nettap_uapi::mbuf::{Header, HEADER_SIZE, NO_MBUF};
+use proptest::prelude::*;
 use zerocopy::FromBytes;
 
 use crate::mock::Machine;
@@ -109,45 +110,95 @@ fn chains_that_are_none_are_cut() {
     }
 }
 
-#[test]
-fn any_bits_in_a_header_are_survived() {
-    let (session, kernel) = Machine::default().session();
-    let tap = session.tap("eth0").input().open().unwrap();
-    // A small generator suffices: what counts is that every field takes odd values.
-    let mut seed = 0x2545_f491_4f6c_dd1du64;
-    let mut byte = || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed >> 32) as u8
-    };
-    for _ in 0..5000 {
-        let random: [u8; 64] = std::array::from_fn(|_| byte());
+/// A place or a length in an mbuf of 512 bytes, more often than not.
+fn near() -> impl Strategy<Value = u16> {
+    prop_oneof![3 => 0..=520u16, 1 => any::<u16>()]
+}
+
+/// A header of any bits, most likely with a window and a next mbuf that there are.
+fn lie() -> impl Strategy<Value = Header> {
+    let next = prop_oneof![3 => 0..130u32, 1 => any::<u32>(), 1 => Just(NO_MBUF)];
+    let bits = prop::collection::vec(any::<u8>(), HEADER_SIZE as usize);
+    (bits, next, near(), near()).prop_map(|(bits, next, offset, len)| Header {
+        next,
+        offset,
+        len,
+        ..Header::read_from_bytes(&bits).unwrap()
+    })
+}
+
+/// What a program does with a packet.
+#[derive(Clone, Debug)]
+enum Edit {
+    PushHead(usize),
+    PushTail(usize),
+    PullHead(usize),
+    TrimTail(usize),
+    Fill,
+    /// The header is another one meanwhile.
+    Changed(Header),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        near().prop_map(|n| Edit::PushHead(n.into())),
+        near().prop_map(|n| Edit::PushTail(n.into())),
+        near().prop_map(|n| Edit::PullHead(n.into())),
+        near().prop_map(|n| Edit::TrimTail(n.into())),
+        Just(Edit::Fill),
+        lie().prop_map(Edit::Changed),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2048, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bits_in_headers_are_survived(
+        first in lie(),
+        others in prop::collection::vec((0..128u32, lie()), 0..8),
+        edits in prop::collection::vec(edit(), 0..8),
+    ) {
+        let (session, kernel) = Machine::default().session();
+        let tap = session.tap("eth0").input().open().unwrap();
         let index = kernel.packet(0, b"odd").unwrap();
-        kernel.set_header(index, Header::read_from_bytes(&random).unwrap());
+        for (other, header) in others {
+            kernel.set_header(other, header);
+        }
+        kernel.set_header(index, first);
         let mut mbuf = tap.recv().unwrap();
-        let n = usize::from(byte());
-        let _ = (
-            mbuf.meta(),
-            mbuf.len(),
-            mbuf.push_head(n).is_ok(),
-            mbuf.push_tail(n).is_ok(),
-        );
-        let _ = (mbuf.pull_head(n), mbuf.trim_tail(n));
-        mbuf.segments_mut().for_each(|part| part.fill(1));
+        for edit in edits {
+            let before = mbuf.len();
+            let done = match edit {
+                Edit::PushHead(n) => mbuf.push_head(n).map(|room| (room.len() == n, before + n)),
+                Edit::PushTail(n) => mbuf.push_tail(n).map(|room| (room.len() == n, before + n)),
+                Edit::PullHead(n) => mbuf.pull_head(n).map(|()| (true, before - n)),
+                Edit::TrimTail(n) => mbuf.trim_tail(n).map(|()| (true, before - n)),
+                Edit::Fill => {
+                    mbuf.segments_mut().for_each(|part| part.fill(1));
+                    Ok((true, before))
+                }
+                Edit::Changed(header) => {
+                    kernel.set_header(index, header);
+                    let _ = mbuf.meta();
+                    Ok((true, before))
+                }
+            };
+            let (whole, after) = done.unwrap_or((true, before));
+            prop_assert!(whole, "another length than was asked for");
+            prop_assert_eq!(mbuf.len(), after);
+        }
+        let parts: usize = mbuf.segments().map(<[u8]>::len).sum();
         let mut copy = Vec::new();
         mbuf.copy_to(&mut copy);
-        kernel.set_header(
-            index,
-            Header {
-                next: NO_MBUF,
-                ..Default::default()
-            },
-        );
+        prop_assert_eq!((parts, copy.len()), (mbuf.len(), mbuf.len()));
+        // The mock frees what the header names, and believes it.
+        let none = Header { next: NO_MBUF, ..Header::default() };
+        kernel.set_header(index, none);
         drop(mbuf);
         kernel.serve();
+        prop_assert_eq!(kernel.state().refused, 0);
     }
-    assert_eq!(kernel.state().refused, 0);
 }
 
 #[test]
