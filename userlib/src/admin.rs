@@ -204,12 +204,16 @@ impl Policies {
 ///
 /// [`Error::Request`]: no such tap, no permission, a filter that the kernel refuses.
 pub fn set(id: u32, policies: &Policies) -> Result<()> {
+    set_on(&device()?, id, policies)
+}
+
+pub(crate) fn set_on(kernel: &dyn Kernel, id: u32, policies: &Policies) -> Result<()> {
     let mut request = policies.request;
     request.id = id;
     if let Some(filter) = &policies.filter {
         request.filter = filter.request();
     }
-    device()?
+    kernel
         .set(&mut request)
         .map_err(|error| error.about(&id.to_string()))
 }

@@ -102,8 +102,13 @@ impl Kernel for Arc<Mock> {
         Ok(fd)
     }
 
-    fn set(&self, _arg: &mut ioctl::Set) -> Result<()> {
-        Err(Error::request("set a tap's policies", "", Errno::ENOENT))
+    fn set(&self, arg: &mut ioctl::Set) -> Result<()> {
+        let mut state = self.state();
+        if !(1..=state.taps.len() as u32).contains(&arg.id) {
+            return Err(Error::request("set a tap's policies", "", Errno::ENOENT));
+        }
+        state.set.push(*arg);
+        Ok(())
     }
 
     fn untap(&self, _arg: &mut ioctl::Untap) -> Result<()> {

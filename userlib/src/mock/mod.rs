@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use memmap2::{MmapOptions, MmapRaw};
+use nettap_uapi::ioctl::Set;
 use nettap_uapi::layout::{RingMap, RING_CELLS};
 use nettap_uapi::lock::LockWords;
 use nettap_uapi::mbuf::{Header, DATA_OFFSET, DIR_RECEIVED, NO_MBUF};
@@ -101,6 +102,8 @@ pub(crate) struct State {
     pub(crate) doorbells: u32,
     pub(crate) unmapped: bool,
     pub(crate) busy: bool,
+    /// What was asked of policies.
+    pub(crate) set: Vec<Set>,
     /// A bit for each shared lock that is registered.
     pub(crate) locks: u64,
 }
@@ -166,6 +169,7 @@ impl Machine {
                 doorbells: 0,
                 unmapped: false,
                 busy: false,
+                set: Vec::new(),
                 locks: 0,
             }),
         })
