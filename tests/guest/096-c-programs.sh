@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Objective: the C ABI by the patent's names: the bridge of its figure 7 in C, built against nettap.h and libnettap.so
-# and run; and echo in C.
+# and run; and echo in C; the calls that the patent has no names for.
 #
 #	client c0 10.1.0.2 ───── b0 box b1 ───── s0 10.1.0.9 server
 
@@ -127,6 +127,55 @@ ns client ping -q -c 1 -W 1 10.1.0.1 >"$WORK/ping.log" || true
 await "it has a packet" said ended '^taken'
 tapctl tap del --all
 finish ended
+
+part "policies of an open tap"
+cat >"$WORK/policies.c" <<-END
+	#include <signal.h>
+	#include <stdio.h>
+	#include "libnettap.h"
+
+	int main(void)
+	{
+		struct nettap_set policies = { .what = NETTAP_SET_SNAPLEN | NETTAP_SET_MAX_AGE, .snaplen = 60, .max_age_us = 1500 };
+		struct nettap_queue *detour, *revert;
+		sigset_t told;
+		int tap, signal;
+
+		sigemptyset(&told);
+		sigaddset(&told, SIGUSR1);
+		sigprocmask(SIG_BLOCK, &told, NULL);
+		if (nettap_tap_set(0, &policies) != -EBADF || mbuf_map(0, NULL) < 0)
+			return 1;
+		tap = interface_tap("b0", TAP_INPUT, NULL, &detour, &revert);
+		if (tap < 0 || nettap_tap_set(tap, &policies) != 0)
+			return 2;
+		policies.what = NETTAP_SET_ON_FULL | NETTAP_SET_ON_EXIT | NETTAP_SET_NO_CONSUMER;
+		policies.on_exit = policies.no_consumer = 1;
+		policies.on_full = 7;
+		if (nettap_tap_set(tap, &policies) != -EINVAL)
+			return 3;
+		puts("refused");
+		fflush(stdout);
+		sigwait(&told, &signal);
+		policies.on_full = NETTAP_ON_FULL_DROP;
+		policies.on_exit = NETTAP_ON_EXIT_DROP;
+		policies.no_consumer = NETTAP_NO_CONSUMER_HOLD;
+		if (nettap_tap_set(tap, &policies) != 0)
+			return 4;
+		sigwait(&told, &signal);
+		return interface_untap(tap) != 0 || nettap_tap_set(tap, &policies) != -EBADF || nettap_tap_set(tap, NULL) != -EFAULT;
+	}
+END
+cc "$WORK/policies.c" -Wall -Wextra -Werror -I"$sources/uapi/include" -I"$sources/userlib/include" -L"$library" -lnettap -o "$WORK/policies"
+# has POLICIES: of the tap, as the list of taps says them.
+has() { [[ $(tapctl --json tap list | jq -r '.taps[] | "\(.snaplen) \(.max_age_us) \(.on_full) \(.on_exit) \(.no_consumer)"') == "$1" ]]; }
+start policies box "$WORK/policies"
+await "it was refused something" said policies '^refused'
+has "60 1500 pass revert pass" || fail "some have not changed, or one that was refused has"
+kill -USR1 "${PIDS[policies]}"
+await "the others have changed" has "60 1500 drop drop hold"
+kill -USR1 "${PIDS[policies]}"
+finish policies
 
 part "a lock ends with the mapping"
 cat >"$WORK/lock.c" <<-END

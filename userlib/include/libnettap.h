@@ -128,6 +128,9 @@ int mbuf_push(int tap, unsigned int n);
 int interface_tap(const char *ifname, int mode, const struct nettap_options *options,
 		  struct nettap_queue **detour, struct nettap_queue **revert);
 int interface_untap(int tap);
+/* Changes policies of an open tap from the next packet on: those that `what` names by NETTAP_SET_ bits. All
+ * of them change or, with an error, none. `id` is not looked at; zero in whatever is not named will do. */
+int nettap_tap_set(int tap, const struct nettap_set *policies);
 /* Wakes the kernel for a queue. The functions below call it when the kernel asks. */
 int nettap_doorbell(const struct nettap_queue *queue);
 /*

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use nettap_uapi::ioctl::Filter;
+use nettap_uapi::ioctl::{Filter, Set};
 use nettap_uapi::ring::Words;
 use nettap_uapi::tap::{
     Access, Fanout, Gso, Mode, NoConsumer, OnExit, OnFull, TAP_FLAGS, TAP_STANDBY, TAP_UNSTAMPED,
@@ -413,6 +413,28 @@ pub(crate) extern "C" fn interface_untap(tap: c_int) -> c_int {
         Some(_ended_here) => 0,
         None => -(Errno::EBADF as c_int),
     }
+}
+
+/// `nettap_tap_set`: see the header.
+///
+/// # Safety
+///
+/// `policies` is null or may be read.
+#[no_mangle]
+pub(crate) unsafe extern "C" fn nettap_tap_set(tap: c_int, policies: *const Set) -> c_int {
+    // SAFETY: the caller's promise: null or readable.
+    let Some(mut request) = (unsafe { policies.as_ref() }).copied() else {
+        return -(Errno::EFAULT as c_int);
+    };
+    let process = process();
+    let taps = process.as_ref().map(|process| &process.taps);
+    let mut taps = taps.into_iter().flatten();
+    let Some(opened) = taps.find(|opened| opened.tap.as_fd().as_raw_fd() == tap) else {
+        return -(Errno::EBADF as c_int);
+    };
+    request.id = opened.tap.id();
+    drop(process);
+    answer(session().and_then(|session| session.shelf.call()?.set(&mut request).map(|()| 0)))
 }
 
 /// `nettap_lock_open`: see the header.
