@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-only
 # Objective: a named group has a region of its own, of the size that its creator gave; its access rule, and nothing else,
-# says who may join; it goes with its last session, and fresh memory is zero.
+# says who may join; it goes with its last session, and fresh memory is zero. Whoever administers only a network of his own
+makes groups and taps there, and nowhere else.
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -28,10 +29,10 @@ user() {
 }
 join() { user "$1" "$2" "$3" ntdrive raw try-map --group web; }
 
-# make RULE: a group of user 1000, who administers the network.
+# make RULE [MBUFS]: a group of user 1000, who administers the network.
 make() {
 	start creator box setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all,+net_admin --ambient-caps=+net_admin \
-		-- ntdrive raw try-map --group web --mbufs 64 --access "$1" --stay
+		-- ntdrive raw try-map --group web --mbufs "${2:-64}" --access "$1" --stay
 	ready creator
 	said creator '^ok' || fail "the group was not made: $(cat "$WORK/creator.log")"
 }
@@ -71,6 +72,15 @@ expect "in one of its own" \
 	"$(user 1000 1000 1000 unshare --user --map-root-user --net ntdrive raw try-map --group web --mbufs 64)" = ok
 expect "but the default group is not for it" \
 	"$(user 1000 1000 1000 unshare --user --map-root-user --net ntdrive raw try-map)" = EPERM
+
+part "who has it in a namespace of one's own taps the interfaces there, and none elsewhere"
+stranger() { ns box setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all -- unshare --user --map-root-user "$@"; }
+ip -n box link add d0 up type dummy
+make 2 512
+expect "elsewhere" "$(stranger tapctl --json tap add --dev d0 --mode input --group web --foreground | jq -r .error.errno)" = EPERM
+stranger --net sh -c 'ip link add d0 up type dummy &&
+	exec tapctl tap add --dev d0 --mode input --group web --group-mbufs 512 --confirm 1 --foreground'
+unmake
 chmod 660 /dev/nettap
 
 part "the memory of groups is limited like any"
