@@ -53,7 +53,7 @@ wait_for() {
 
 # shellcheck disable=SC2054  # the commas are QEMU's
 boot() {
-	local options=(-nodefaults -no-user-config -display none -no-reboot -m "$GUEST_MEM" -smp "$GUEST_SMP"
+	local options=(-nodefaults -no-user-config -display none -no-reboot -m "$GUEST_MEM" -smp "$GUEST_SMP,sockets=$GUEST_NODES"
 		-kernel "/usr/lib/modules/$RELEASE/vmlinuz"
 		-serial "file:/out/console.log"
 		-chardev stdio,id=tty,signal=off -device virtio-serial-pci -device virtconsole,chardev=tty
