@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Waiting: `mbuf_pull(0)`, `mbuf_push(tap, n)`, `poll` and `epoll` on both kinds of descriptor.
+//! Waiting: `mbuf_pull(0)`, `mbuf_push(tap, n)`, `poll`, `epoll` and `io_uring` on both kinds of descriptor.
 
 use super::session::{tap_request, Datagrams, Session, Tap};
 use super::Peer;
 use crate::checks::{patience, slowly, Checks};
 use crate::Outcome;
 use anyhow::{Context, Result};
+use io_uring::cqueue::more;
+use io_uring::opcode::PollAdd;
+use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::IoUring;
 use nettap_uapi::tap::{TAP_INPUT, TAP_OUTPUT};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
@@ -36,6 +40,7 @@ pub(super) fn run(peer: &Peer) -> Outcome {
     arrival(&mut checks, &session, &tap, &datagrams)?;
     pushes(&mut checks, &session, &tap, &datagrams)?;
     polls(&mut checks, &session, &tap, &datagrams)?;
+    uring(&mut checks, &session, &tap, &datagrams)?;
     hang_up(&mut checks, &session, tap)?;
     println!("expect {}", datagrams.sent());
     checks.verdict()
@@ -243,6 +248,40 @@ fn polls(checks: &mut Checks, session: &Session, tap: &Tap, datagrams: &Datagram
     let (seen, _) = later(datagrams, || ready(5000))?;
     checks.equal("epoll sleeps and wakes", seen? > 0, true);
     revert(session, tap, 1)
+}
+
+/// Asks once for any number of wake-ups, and has each.
+fn uring(checks: &mut Checks, session: &Session, tap: &Tap, datagrams: &Datagrams) -> Outcome {
+    for (name, fd) in [("session", session.as_fd()), ("tap", tap.fd.as_fd())] {
+        let mut ring = match IoUring::new(8) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                println!("this kernel has no io_uring");
+                return Ok(());
+            }
+            ring => ring.context("io_uring")?,
+        };
+        let poll = PollAdd::new(Fd(fd.as_raw_fd()), libc::POLLIN as u32);
+        let poll = poll.multi(true).build();
+        // SAFETY: the request refers to a descriptor that outlives the ring, and to nothing else.
+        unsafe { ring.submission().push(&poll) }.context("a request")?;
+        ring.submit()?;
+        for nth in 1..=3 {
+            let seconds = Timespec::new().sec(patience().as_secs());
+            let (outcome, _) = later(datagrams, || {
+                let args = SubmitArgs::new().timespec(&seconds);
+                ring.submitter().submit_with_args(1, &args)
+            })?;
+            let told = ring.completion().next();
+            let told = told.map(|told| (told.result() & libc::POLLIN as i32, more(told.flags())));
+            checks.that(
+                format!("io_uring({name}), asked once, and packet {nth}"),
+                outcome.is_ok() && told == Some((libc::POLLIN as i32, true)),
+                format!("{outcome:?} {told:?}"),
+            );
+            revert(session, tap, 1)?;
+        }
+    }
+    Ok(())
 }
 
 fn hang_up(checks: &mut Checks, session: &Session, tap: Tap) -> Outcome {
