@@ -636,8 +636,14 @@ impl Serving {
     /// What `poll` sees: of one tap, or of all.
     pub(crate) fn poll(&self, request: &PollRequest<'_>, tap: Option<(usize, u32)>) -> u32 {
         self.sleepers.poll_wait(request);
-        self.want();
-        self.look();
+        // Who waits for the end alone wants no packets, nor gives a sign of life.
+        let asked = request.asked();
+        if asked & (POLLIN | POLLRDNORM) != 0 {
+            self.want();
+        }
+        if asked & (POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM) != 0 {
+            self.look();
+        }
         self.with(|state| match tap {
             None => {
                 if state.has_packets() {

@@ -329,6 +329,12 @@ impl PollRequest<'_> {
     pub(super) fn table(&self) -> *mut ffi::poll_table_struct {
         self.table.cast()
     }
+
+    /// The events that the caller wants to be told.
+    pub(crate) fn asked(&self) -> u32 {
+        // SAFETY: What the kernel has passed to the call in progress: null, or valid while it lasts.
+        unsafe { ffi::nettap_poll_asked(self.table()) }
+    }
 }
 
 /// # Safety

@@ -201,6 +201,7 @@ void nettap_sleepers_free(struct nettap_sleepers *sleepers);
 bool nettap_sleepers_wake(struct nettap_sleepers *sleepers, u32 events);
 int nettap_sleepers_wait(struct nettap_sleepers *sleepers, nettap_condition_fn condition,
 			 void *owner, u64 ns);
+u32 nettap_poll_asked(const struct poll_table_struct *table);
 void nettap_sleepers_poll_wait(struct nettap_sleepers *sleepers, struct file *file,
 			       struct poll_table_struct *table);
 

@@ -47,6 +47,12 @@ int nettap_sleepers_wait(struct nettap_sleepers *sleepers, nettap_condition_fn c
 						  ns_to_ktime(ns));
 }
 
+/* Which events a caller of poll() wants to be told; who does not say, all. */
+u32 nettap_poll_asked(const struct poll_table_struct *table)
+{
+	return (__force u32)poll_requested_events(table);
+}
+
 void nettap_sleepers_poll_wait(struct nettap_sleepers *sleepers, struct file *file,
 			       struct poll_table_struct *table)
 {

@@ -40,6 +40,7 @@ pub(super) fn run(peer: &Peer) -> Outcome {
     arrival(&mut checks, &session, &tap, &datagrams)?;
     pushes(&mut checks, &session, &tap, &datagrams)?;
     polls(&mut checks, &session, &tap, &datagrams)?;
+    for_the_end(&mut checks, &session, &tap, &datagrams)?;
     uring(&mut checks, &session, &tap, &datagrams)?;
     hang_up(&mut checks, &session, tap)?;
     println!("expect {}", datagrams.sent());
@@ -248,6 +249,33 @@ fn polls(checks: &mut Checks, session: &Session, tap: &Tap, datagrams: &Datagram
     let (seen, _) = later(datagrams, || ready(5000))?;
     checks.equal("epoll sleeps and wakes", seen? > 0, true);
     revert(session, tap, 1)
+}
+
+/// Who waits for the end alone is not told of packets, and shows no life by that.
+fn for_the_end(
+    checks: &mut Checks,
+    session: &Session,
+    tap: &Tap,
+    datagrams: &Datagrams,
+) -> Outcome {
+    let before = session.stats()?.calls;
+    for (name, fd) in [("session", session.as_fd()), ("tap", tap.fd.as_fd())] {
+        let (seen, _) = later(datagrams, || {
+            let mut fds = [PollFd::new(fd, PollFlags::empty())];
+            poll(&mut fds, PollTimeout::from(200u16))
+        })?;
+        checks.equal(
+            format!("poll({name}) for the end alone, and a packet"),
+            seen?,
+            0,
+        );
+    }
+    checks.equal(
+        "  are no calls of the program's",
+        session.stats()?.calls,
+        before,
+    );
+    revert(session, tap, 2)
 }
 
 /// Asks once for any number of wake-ups, and has each.
