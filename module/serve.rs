@@ -97,9 +97,11 @@ const OTHERS_EVERY: u64 = 64;
 const SUPPLY: u32 = 256;
 /// How often a revert ring is looked at for the last time, while a program still fills it.
 const LAST_LOOKS: u32 = 2048;
-/// For so many microseconds what a program has put into its rings is taken before something else is done: others may wait
-/// for that, and a program decides how long its packets take to be sent. What is left is taken back with the rest.
+/// For so many microseconds what a program has put into its rings is taken before something else is done, and for so many
+/// rounds, if that takes longer: others may wait for that, and a program decides how long its packets take to be sent. What
+/// is left is taken back with the rest; mbufs of new packets stay the session's.
 const LAST_US: u64 = 1_000_000;
+const LAST_ROUNDS: u32 = 64;
 /// How often a wait for free mbufs looks again, in microseconds: any session may give some back.
 const LOOK_AGAIN_US: u64 = 1000;
 
@@ -363,7 +365,7 @@ impl Serving {
             let until = now().saturating_add(ticks(LAST_US));
             loop {
                 let ring = Ring::Revert(place);
-                if now() >= until {
+                if looks <= LAST_LOOKS.saturating_sub(LAST_ROUNDS) && now() >= until {
                     looks = 1;
                 }
                 let (done, end) = self.with(|state| {
@@ -456,11 +458,13 @@ impl Serving {
         });
     }
 
-    /// Takes from a ring what it holds now, and no more, should the program go on; until a time, in ticks.
+    /// Takes from a ring what it holds now, and no more, should the program go on; some rounds, and until a time, in ticks.
     fn finish(&self, ring: Ring, until: u64) {
         let mut left = self.with(|state| state.backlog(ring)) as usize;
         let mut outbox = Outbox::new();
-        while left > 0 && now() < until {
+        let mut rounds = 0u32;
+        while left > 0 && (rounds < LAST_ROUNDS || now() < until) {
+            rounds = rounds.saturating_add(1);
             {
                 let _bh = BottomHalvesOff::new();
                 let mut state = self.state.lock();
