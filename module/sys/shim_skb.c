@@ -1291,6 +1291,14 @@ struct sk_buff *nettap_skb_make(struct net_device *dev, const struct nettap_head
 	return skb;
 }
 
+/* Whether the card that it was going to encrypts it as a whole, which only its route says; IPsec's says nothing. */
+static bool is_secret(const struct sk_buff *skb)
+{
+	const struct metadata_dst *md_dst = skb_metadata_dst((struct sk_buff *)skb);
+
+	return md_dst && md_dst->type == METADATA_MACSEC;
+}
+
 /*
  * A kept packet leaves through another interface: what a bridge does (br_dev_queue_push_xmit()). Whether that can carry
  * it: it cannot cut what a card has put together for good (skb_warn_if_lro()).
@@ -1307,6 +1315,8 @@ bool nettap_skb_cross_to_output(struct sk_buff *skb, struct net_device *dev, boo
 		skb_forward_csum(skb);
 		skb_clear_tstamp(skb);
 	}
+	if (unlikely(!received && is_secret(skb)))
+		return false;
 	skb_dst_drop(skb);
 	nf_reset_ct(skb);
 	if (!net_eq(dev_net(skb->dev), dev_net(dev)))
@@ -1323,7 +1333,7 @@ bool nettap_skb_cross_to_input(struct sk_buff *skb, struct net_device *dev, bool
 {
 	if (received)
 		__skb_push(skb, skb->data - skb_mac_header(skb));
-	else if (unlikely(is_encrypted_later(skb) || xfrm_offload(skb)))
+	else if (unlikely(is_encrypted_later(skb) || xfrm_offload(skb) || is_secret(skb)))
 		return false;
 	else
 		skb_reset_mac_header(skb);
@@ -1333,9 +1343,9 @@ bool nettap_skb_cross_to_input(struct sk_buff *skb, struct net_device *dev, bool
 	/* The queue was one of another interface, which may have more of them. */
 	skb_set_queue_mapping(skb, 0);
 	nettap_skb_at_network(skb, dev);
-	/* One that was received, sent on, and summed up by a card, has its Ethernet header in that. */
+	/* One that was received, sent on, and summed up by a card, has in that what lies before the network layer's. */
 	if (!received)
-		skb_postpull_rcsum(skb, eth_hdr(skb), ETH_HLEN);
+		skb_postpull_rcsum(skb, skb_mac_header(skb), skb->data - skb_mac_header(skb));
 	return true;
 }
 
