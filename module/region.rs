@@ -6,7 +6,8 @@
 //! like into them; the account is kernel memory that they never see. It holds for every mbuf one
 //! word of state, owner and generation, and the packet. Of two that want to take an mbuf back at once,
 //! by whatever rings, one gets it: a packet goes to the taker of its tap's session, which one borrows
-//! at a time ([`Taker`]), and an mbuf without a packet to who exchanges the word.
+//! at a time ([`Taker`]), and so does an mbuf that the session has for new packets; one that the kernel has taken the
+//! packet from, to who exchanges the word.
 //!
 //! ```text
 //!                take                 Chain::detour

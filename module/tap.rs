@@ -446,7 +446,7 @@ impl Tap {
         }
     }
 
-    /// The same for many packets at once, of the flows that are added to it. Sleeps.
+    /// The same for many packets at once, of the flows that are added to it.
     pub(crate) fn out_of_flows(&self) -> Option<OutAll> {
         OutAll::new(self.flows.as_ref()?, self.label.id)
     }

@@ -56,7 +56,7 @@ const COPYING_INLINE: &[&str] = &[
 ];
 /// The one that writes a new packet in pieces: its bytes, or the first of one that leaves by reference.
 const FILLING: &str = "nettap_skb_fill [nettap]";
-const BY_REFERENCE_MIN: usize = 1024;
+const BY_REFERENCE_MIN: usize = 2048;
 const HEAD: usize = 128;
 
 /// The guest's functions.
