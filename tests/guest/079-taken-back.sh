@@ -21,6 +21,17 @@ others() {
 	reaches b0 input detoured.in_flight -eq 300
 }
 
+# intact_until_let_go: what the holder has is nobody else's until it lets go of it, and free then.
+intact_until_let_go() {
+	others
+	kill -USR1 "${PIDS[holder]}"
+	await "what it held is what it was" let_go holder
+	await "and is free" with_programs 300
+	kill_hard others
+	await "all is free" with_programs 0
+	stop holder
+}
+
 part "the tap is ended by somebody else: what its program holds stays what it was, and in its hands"
 receiver recv box 10.1.0.1:7000 --count 20 --until-told
 tapped holder box ntdrive relay --tap b0:input --do hold --only 7000 --keep
@@ -30,13 +41,7 @@ tapctl tap del "$(tap_id b0 input)"
 await "the program is told" said holder '^gone'
 heard recv
 with_programs 20 || fail "$(region held.detoured) mbufs are with the program, that holds 20"
-others
-kill -USR1 "${PIDS[holder]}"
-await "what it held is what it was" let_go holder
-await "and is free" with_programs 300
-kill_hard others
-await "all is free" with_programs 0
-stop holder
+intact_until_let_go
 
 part "the interface is gone"
 tapped holder box ntdrive relay --tap b0:input --do hold --only 7000 --keep
@@ -50,12 +55,7 @@ address client c0 10.1.0.2/24
 address box b0 10.1.0.1/24
 neighbour client c0 10.1.0.1 "$MAC_B0"
 neighbour box b0 10.1.0.2 "$MAC_C0"
-others
-kill -USR1 "${PIDS[holder]}"
-await "what it held is what it was" let_go holder
-kill_hard others
-await "all is free" with_programs 0
-stop holder
+intact_until_let_go
 
 part "max_age is over"
 receiver recv box 10.1.0.1:7000 --count 20 --until-told
@@ -65,12 +65,7 @@ reaches b0 input ended.reinjected -eq 20
 heard recv
 with_programs 20 || fail "$(region held.detoured) mbufs are with the program, that holds 20"
 tapctl tap del "$(tap_id b0 input)"
-others
-kill -USR1 "${PIDS[holder]}"
-await "what it held is what it was" let_go holder
-kill_hard others
-await "all is free" with_programs 0
-stop holder
+intact_until_let_go
 
 part "max_age is over, and nobody has looked: as much is free when the tap ends"
 receiver recv box 10.1.0.1:7000 --count 20 --until-told
@@ -138,12 +133,7 @@ reaches b0 input detoured.in_flight -eq 20
 with_programs 60 || fail "$(region held.detoured) mbufs are with the program, that holds 20 packets of three"
 tapctl tap del "$(tap_id b0 input)"
 await "the program is told" said holder '^gone'
-others
-kill -USR1 "${PIDS[holder]}"
-await "what it held is what it was" let_go holder
-kill_hard others
-await "all is free" with_programs 0
-stop holder
+intact_until_let_go
 
 part "a program that only sends is told of its tap's end"
 start sender box ntdrive inject --tap b0:output --src 10.1.0.1:7000 --dst 10.1.0.2:7000 --src-mac "$MAC_B0" \
