@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Objective: a named group has a region of its own, of the size that its creator gave; its access rule, and nothing else,
 # says who may join; it goes with its last session, and fresh memory is zero. Whoever administers only a network of his own
-makes groups and taps there, and nowhere else.
+# makes groups and taps there, and nowhere else.
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
