@@ -14,7 +14,8 @@ const PAGE: usize = 4096;
 const GOOD: usize = 4;
 const RECORDS: usize = 16;
 
-/// The arena: good pages, one that nothing may touch, one that may be read, pages for records.
+/// The arena: good pages, one that nothing may touch, one that may be read, pages for records, and another that nothing
+/// may touch. More records than there is room for end there: none is longer than a page.
 pub(crate) struct Arena {
     base: usize,
     /// The readable page is a file, because it has to be written too.
@@ -27,7 +28,7 @@ impl Arena {
         let name = c"arena".as_ptr() as usize;
         let paper = syscall(libc::SYS_memfd_create, &[name, libc::MFD_CLOEXEC as usize])?;
         syscall(libc::SYS_ftruncate, &[paper, 2 * PAGE])?;
-        let base = reserve(0, (GOOD + 2 + RECORDS) * PAGE)?;
+        let base = reserve(0, (GOOD + 2 + RECORDS + 1) * PAGE)?;
         let write = libc::PROT_READ | libc::PROT_WRITE;
         let anonymous = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         fixed(base, GOOD * PAGE, write, anonymous, usize::MAX)?;
@@ -170,6 +171,15 @@ fn fixed(at: usize, len: usize, protection: i32, flags: i32, fd: usize) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn behind_the_records_nobody_writes() {
+        let arena = Arena::new().unwrap();
+        let behind = arena.records() + RECORDS * PAGE;
+        assert_eq!(arena.poke(behind - PAGE, &[1; PAGE]), Ok(PAGE));
+        assert_eq!(arena.poke(behind, &[1]), Err(Errno::EFAULT));
+        assert_eq!(arena.poke(behind + PAGE - 1, &[1]), Err(Errno::EFAULT));
+    }
 
     #[test]
     fn a_word_of_a_short_structure_ends_with_it() {
