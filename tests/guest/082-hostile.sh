@@ -12,8 +12,8 @@
 road
 
 tapped neighbour box ntdrive relay --tap b1:input --tap b1:output
-receiver beside box 10.2.0.1:7001 --count 100000 --some --seconds 120
-start sender server ntdrive udp-send 10.2.0.1:7001 --count 100000 --gap 500
+receiver beside box 10.2.0.1:7001 --count 1000000 --some --seconds 1000
+start sender server ntdrive udp-send 10.2.0.1:7001 --count 1000000 --gap 500
 
 receiver recv client 10.1.0.2:7000 --count 1000000 --some --unordered --seconds 120
 ns box ntdrive raw hostile b0 10.1.0.2:7000 | tee "$WORK/hostile.log"
@@ -21,8 +21,7 @@ heard recv
 expect "packets that arrived" "$(got recv unique)" -eq "$(sed -n 's/^expect //p' "$WORK/hostile.log")"
 
 part "the neighbour's traffic"
-kill "${PIDS[sender]}"
-wait "${PIDS[sender]}" || true
+kill_hard sender
 heard beside
 quiet b1 input
 expect "what the neighbour's tap passed" "$(count b1 input ended.reverted)" -eq "$(got beside unique)"

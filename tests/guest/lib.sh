@@ -151,29 +151,38 @@ finish() {
 	((status == 0)) || { tail -n 20 "$WORK/$1.log" >&2; fail "$1 ended with status $status"; }
 }
 
+# signal NAME SIGNAL: it must be there still: who ended before was not meant to.
+signal() { kill "-$2" "${PIDS[$1]}" 2>/dev/null || fail "$1 had ended by itself"; }
+
 # stop NAME: checks the balance of every tap, tells it to end, and expects that it ends well.
 stop() {
 	balance
-	kill -TERM "${PIDS[$1]}"
+	signal "$1" TERM
 	finish "$1"
 }
 
 # kill_hard NAME: kill -9, and nothing of it is left.
 kill_hard() {
-	kill -KILL "${PIDS[$1]}"
+	signal "$1" KILL
+	kill_any "$1"
+}
+
+# kill_any NAME: kill -9 as well, of one that may have ended by itself.
+kill_any() {
+	kill -KILL "${PIDS[$1]}" 2>/dev/null || true
 	wait "${PIDS[$1]}" 2>/dev/null || true
 	unset "PIDS[$1]"
 }
 
 # heard NAME: a receiver that listens for as long as it is not told to end hears what may still be under way, and judges.
 heard() {
-	kill -TERM "${PIDS[$1]}"
+	signal "$1" TERM
 	finish "$1"
 }
 
 # release NAME: a holding `ntdrive relay` lets go of what it holds.
 release() {
-	kill -USR1 "${PIDS[$1]}"
+	signal "$1" USR1
 	await "$1 releases" said "$1" released
 }
 
