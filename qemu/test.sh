@@ -38,11 +38,23 @@ closes() {
 	local name=$1 status=$2 took=$3
 	tally "$NETTAP/build/test/$name.log" "$status"
 	if ((status)); then
-		failures+=("$name (build/test/$name.log)")
+		failures+=("$name")
 		echo "=== $name FAILED with $status after $took s"
 	else
 		echo "=== $name done in $took s"
 	fi
+}
+
+# why LOG: what a layer has to say for itself, so that the last lines of everything tell. Of a guest's test that is the
+# last part that it began, and what it said then.
+why() {
+	sed 's/\x1b\[[0-9;]*m//g; s/\r$//' "$1" | awk '
+		/^ *ok / { next }
+		/^FAIL / { failing = 1; part = ""; print; next }
+		!/^      / || /^      ---/ { failing = 0 }
+		failing && /^      - / { part = $0; next }
+		failing { if (part) print part; part = ""; print }
+		!failing && /^  FAIL |^error|panicked at|^nettap: / && !/ ready in / { print }' | head -n 20 | cut -c 1-200
 }
 
 # guests KERNEL: the tests of the module, in one guest or, with GUESTS=2, shared out to two: that wants four processors.
@@ -85,7 +97,7 @@ readonly FRESH='set -e
 	echo "fresh memory is zero, cleared by nobody else"'
 
 main() {
-	local kernel enter=$NETTAP/qemu/enter.sh run=$NETTAP/qemu/run.sh
+	local kernel name enter=$NETTAP/qemu/enter.sh run=$NETTAP/qemu/run.sh
 	cd "$NETTAP"
 	mkdir -p build/test
 	unset KDIR KERNEL
@@ -105,7 +117,10 @@ main() {
 	for kernel in "${kernels[@]:1}"; do
 		layer "loads-$kernel" "$run" --kernel "$kernel" -- bash -c "$LOADS"
 	done
-	((${#failures[@]} == 0)) || printf 'failed: %s\n' "${failures[@]}"
+	for name in "${failures[@]}"; do
+		echo "failed: $name (build/test/$name.log)"
+		why "build/test/$name.log" | sed 's/^/  /'
+	done
 	echo "$passed passed, $failed failed, $skipped skipped"
 	((failed == 0 && ${#failures[@]} == 0))
 }
