@@ -61,7 +61,7 @@ impl Program {
     }
 
     /// Into a thread of its own, and onto a processor.
-    fn depart(self, processor: Option<usize>) -> Self {
+    fn depart(self, processor: Option<usize>, batches: bool) -> Self {
         let Self::Here(mut peer) = self else {
             return self;
         };
@@ -70,6 +70,9 @@ impl Program {
         let handle = std::thread::spawn(move || {
             if let Some(processor) = processor {
                 sys::stay_on(processor)?;
+            }
+            if batches {
+                sys::run_in_batches()?;
             }
             while !theirs.stop.load(Ordering::Relaxed) {
                 peer.wait()?;
@@ -172,7 +175,7 @@ impl Flow {
         (flow.sent, flow.seen) = (0, 0);
         if line.spec.wait != Wait::Poll || how.processor.is_some() {
             let program = std::mem::replace(&mut flow.program, Program::Nowhere);
-            flow.program = program.depart(how.processor);
+            flow.program = program.depart(how.processor, line.spec.wait == Wait::Batch);
         }
         Ok(flow)
     }

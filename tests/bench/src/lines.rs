@@ -93,6 +93,8 @@ pub(crate) enum Wait {
     Sleep,
     /// It looks for a while before it sleeps, in a thread of its own.
     Adaptive,
+    /// It sleeps, and does not want to run before a batch is there (`SCHED_BATCH`), in a thread of its own.
+    Batch,
 }
 
 impl Spec {
@@ -170,6 +172,7 @@ impl Line {
             Wait::Poll => {}
             Wait::Sleep => name += "-sleep",
             Wait::Adaptive => name += "-adaptive",
+            Wait::Batch => name += "-batch",
         }
         name
     }
@@ -466,7 +469,9 @@ fn variants(path: &'static Path) -> Vec<Line> {
         let takes = matches!(path.name, "input" | "output" | "bypass" | "consume");
         if takes {
             specs.extend([1, 64].map(|window| Spec { window, ..basic }));
-            specs.extend([Wait::Sleep, Wait::Adaptive].map(|wait| Spec { wait, ..basic }));
+            specs.extend(
+                [Wait::Sleep, Wait::Adaptive, Wait::Batch].map(|wait| Spec { wait, ..basic }),
+            );
         }
         if path.name.starts_with("own") {
             specs.push(Spec { window: 1, ..basic });

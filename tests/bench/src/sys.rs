@@ -161,6 +161,14 @@ pub(crate) fn stay_on(processor: usize) -> nix::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set)
 }
 
+/// Makes this thread one that the scheduler need not run as soon as it is woken.
+pub(crate) fn run_in_batches() -> io::Result<()> {
+    // SAFETY: plain data; all bytes zero is a value of it.
+    let parameters: libc::sched_param = unsafe { zeroed() };
+    // SAFETY: the kernel reads a structure that is there.
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &parameters) }).map(drop)
+}
+
 /// Sets an option of a socket.
 pub(crate) fn set_option<T>(
     socket: BorrowedFd<'_>,

@@ -129,7 +129,7 @@ fn with_session<L: Look>(
     let taps = places.iter().map(open).collect::<Result<_, _>>()?;
     let wait = match spec.wait {
         lines::Wait::Poll => Wait::Poll,
-        lines::Wait::Sleep => Wait::Sleep,
+        lines::Wait::Sleep | lines::Wait::Batch => Wait::Sleep,
         lines::Wait::Adaptive => Wait::Adaptive { spin: 2000 },
     };
     Ok(Program {
