@@ -81,3 +81,17 @@ stop relay
 tapped relay box ntdrive relay --tap b0:input --tap b0:output
 pings client 10.1.0.1
 stop relay
+
+# Its cell is padding, which only the program takes away: one that is not told sleeps for ever, before a ring that lets
+# nobody in. Bytes that a sender has lent are copied before they are kept.
+part "packets that cannot be kept, more than there are cells, before a program that sleeps"
+tapped relay box ntdrive relay --tap b0:input --ring-cells 16 --wait sleep --patient
+for knob in failslab fail_page_alloc; do
+	inject "$knob" "require-start=$text" "require-end=$(printf '0x%x' $((text + size)))" stacktrace-depth=32 task-filter=N probability=100
+done
+datagrams client 10.1.0.1:7000 --lend --size 1400 --count 60 --gap 30000
+for knob in failslab fail_page_alloc; do inject "$knob" probability=0 require-start=0 require-end=0; done
+counts b0 input dropped.other -eq 60 passed.ring -eq 0 detoured.packets -eq 0
+datagrams client 10.1.0.1:7000 --count 5
+reaches b0 input ended.reverted -eq 5
+stop relay
