@@ -15,8 +15,9 @@ use nettap_uapi::tap::{RING_MAX, TAP_INPUT, TAP_OUTPUT};
 use nix::sched::{sched_getaffinity, sched_setaffinity, CpuSet};
 use nix::unistd::Pid;
 use std::net::UdpSocket;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread;
+use std::time::Instant;
 
 /// An entry of a victim, and everything that must not happen to it.
 struct Fixture {
@@ -385,7 +386,7 @@ impl Fixture {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         socket.connect(socket.local_addr()?)?;
         socket.set_read_timeout(Some(patience()))?;
-        let over = AtomicBool::new(false);
+        let (over, told) = (AtomicBool::new(false), AtomicU32::new(0));
         let passed = thread::scope(|scope| {
             scope.spawn(|| {
                 let mut numbers = (0..RING_MAX).cycle();
@@ -393,9 +394,16 @@ impl Fixture {
                     let full = numbers.next().is_none_or(|number| lie(number).is_err());
                     if full {
                         thread::yield_now();
+                    } else {
+                        told.fetch_add(1, Relaxed);
                     }
                 }
             });
+            // It may take its time to begin.
+            let end = Instant::now() + patience();
+            while told.load(Relaxed) < 1000 && Instant::now() < end {
+                thread::yield_now();
+            }
             // This thread alone, and with it the server that it rings for.
             let passed = sched_setaffinity(Pid::from_raw(0), &here)
                 .map_err(Into::into)
