@@ -45,16 +45,18 @@ closes() {
 	fi
 }
 
-# why LOG: what a layer has to say for itself, so that the last lines of everything tell. Of a guest's test that is the
-# last part that it began, and what it said then.
+# why LOG: what a layer has to say for itself, so that the last lines of everything tell: twenty lines of it. Of a guest's
+# test that is the last part that it began, and what it said then.
 why() {
 	sed 's/\x1b\[[0-9;]*m//g; s/\r$//' "$1" | awk '
+		# All is read to its end: who writes into a closed pipe fails.
+		function say(line) { if (++said <= 20) print "  " substr(line, 1, 200) }
 		/^ *ok / { next }
-		/^FAIL / { failing = 1; part = ""; print; next }
+		/^FAIL / { failing = 1; part = ""; say($0); next }
 		!/^      / || /^      ---/ { failing = 0 }
 		failing && /^      - / { part = $0; next }
-		failing { if (part) print part; part = ""; print }
-		!failing && /^  FAIL |^error|panicked at|^nettap: / && !/ ready in / { print }' | head -n 20 | cut -c 1-200
+		failing { if (part) say(part); part = ""; say($0) }
+		!failing && /^  FAIL |^error|panicked at|^nettap: / && !/ ready in / { say($0) }'
 }
 
 # guests KERNEL: the tests of the module, in one guest or, with GUESTS=2, shared out to two: that wants four processors.
@@ -119,7 +121,7 @@ main() {
 	done
 	for name in "${failures[@]}"; do
 		echo "failed: $name (build/test/$name.log)"
-		why "build/test/$name.log" | sed 's/^/  /'
+		why "build/test/$name.log"
 	done
 	echo "$passed passed, $failed failed, $skipped skipped"
 	((failed == 0 && ${#failures[@]} == 0))
