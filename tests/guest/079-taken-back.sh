@@ -24,7 +24,7 @@ others() {
 # intact_until_let_go: what the holder has is nobody else's until it lets go of it, and free then.
 intact_until_let_go() {
 	others
-	kill -USR1 "${PIDS[holder]}"
+	signal holder USR1
 	await "what it held is what it was" let_go holder
 	await "and is free" with_programs 300
 	kill_hard others

@@ -164,12 +164,17 @@ stop() {
 # kill_hard NAME: kill -9, and nothing of it is left.
 kill_hard() {
 	signal "$1" KILL
-	kill_any "$1"
+	bury "$1"
 }
 
-# kill_any NAME: kill -9 as well, of one that may have ended by itself.
+# kill_any NAME: the same of one that may have ended by itself.
 kill_any() {
 	kill -KILL "${PIDS[$1]}" 2>/dev/null || true
+	bury "$1"
+}
+
+# bury NAME: it ends, however.
+bury() {
 	wait "${PIDS[$1]}" 2>/dev/null || true
 	unset "PIDS[$1]"
 }

@@ -60,7 +60,7 @@ impl Program {
         }
     }
 
-    /// Into a thread of its own, and onto a processor.
+    /// Into a thread of its own, onto a processor if it has one, and where the scheduler prefers `batches`.
     fn depart(self, processor: Option<usize>, batches: bool) -> Self {
         let Self::Here(mut peer) = self else {
             return self;
